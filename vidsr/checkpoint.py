@@ -1,0 +1,80 @@
+"""Weights on disk: safetensors with metadata, read back into generators. Never a pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from vidsr.errors import ModelError, UsageError
+from vidsr.models import ARCHITECTURES
+
+WEIGHTS = Path(__file__).parent / "weights"
+DEFAULT_MODEL = "fast"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A weights file without its weights. metadata: what the trainer wrote (architecture, data, licence, metrics)."""
+
+    name: str
+    path: Path
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def installed_models() -> list[ModelInfo]:
+    """The models that ship with this package, by name."""
+    return [_read_info(path) for path in sorted(WEIGHTS.glob("*.safetensors"))]
+
+
+def find_model(name: str) -> ModelInfo:
+    """`name` is an installed model's name or the path of a .safetensors file. UsageError when there is neither."""
+    path = Path(name)
+    if path.suffix == ".safetensors":
+        if not path.is_file():
+            raise UsageError(f"{name}: no such weights file")
+        return _read_info(path)
+    path = WEIGHTS / f"{name}.safetensors"
+    if "/" in name or not path.is_file():
+        known = ", ".join(p.stem for p in sorted(WEIGHTS.glob("*.safetensors"))) or "none"
+        raise UsageError(f"unknown model {name!r}: use one of {known}, or the path of a .safetensors file")
+    return _read_info(path)
+
+
+def load_generator(path: str | Path) -> nn.Module:
+    """The generator in `path`, float32, in eval mode, on the CPU. ModelError when the file is not one of ours."""
+    info = _read_info(Path(path))
+    architecture = info.metadata.get("architecture", "")
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise ModelError(f"{path}: unknown architecture {architecture!r}: expected one of {known} in its metadata")
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {key: file.get_tensor(key).float() if file.get_slice(key).get_dtype() != "I64"
+                     else file.get_tensor(key) for key in file.keys()}
+        return ARCHITECTURES[architecture].from_state_dict(state, info.metadata).eval()
+    except (KeyError, IndexError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{path}: not the weights of a {architecture} generator ({reason})") from error
+
+
+def save_generator(generator: nn.Module, path: str | Path, metadata: Mapping[str, str]) -> None:
+    """Write `generator`'s weights and `metadata` (plus its architecture and hyper-parameters) to `path`, atomically."""
+    path = Path(path)
+    own = {"architecture": generator.NAME} | {k: str(v) for k, v in generator.hyperparameters.items()}  # type: ignore
+    partial = path.with_name(path.name + ".part")
+    state = {key: value.detach().cpu().contiguous() for key, value in generator.state_dict().items()}
+    save_file(state, partial, metadata={**metadata, **own})
+    partial.replace(path)
+
+
+def _read_info(path: Path) -> ModelInfo:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return ModelInfo(path.stem, path, dict(file.metadata() or {}))
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: not a safetensors file ({str(error).splitlines()[0]})") from error

@@ -1,0 +1,58 @@
+"""Everything vidsr raises on purpose.
+
+    VidsrError                     exit code 1
+    ├── UsageError                 exit code 2: the command line asks for what cannot be done
+    ├── SourceError                the input cannot be read, or holds no picture
+    ├── OutputError                the result cannot be written there, or cannot hold what the source has
+    ├── ModelError                 weights that cannot be loaded
+    ├── BackendError               a backend cannot run on this machine
+    ├── ResumeError                unfinished work on disk belongs to other settings or another source
+    ├── VerifyError                the finished result does not prove to be the source's picture and streams
+    └── Interrupted                SIGINT or SIGTERM (exit code 128 + signal)
+
+A message is one line that names the file and says what to do. `assert` is for our own invariants only.
+"""
+
+from __future__ import annotations
+
+
+class VidsrError(Exception):
+    """Base of all errors a user can meet; ``str(error)`` is one line, fit to print."""
+
+    exit_code = 1
+
+
+class UsageError(VidsrError):
+    exit_code = 2
+
+
+class SourceError(VidsrError):
+    pass
+
+
+class OutputError(VidsrError):
+    pass
+
+
+class ModelError(VidsrError):
+    pass
+
+
+class BackendError(VidsrError):
+    pass
+
+
+class ResumeError(VidsrError):
+    pass
+
+
+class VerifyError(VidsrError):
+    pass
+
+
+class Interrupted(VidsrError):
+    """Stopped by a signal; what is finished stays on disk and the same command goes on from there."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

@@ -1,0 +1,134 @@
+"""The nouns that travel between the stages: pixel formats, colour, frames, batches.
+
+Frames hold planes, never RGB pixels that swscale made: the way from YUV to the generator and back is color.py's.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+_NAME = re.compile(r"(?:yuv(?P<chroma>420|422|444)p|(?P<gray>gray)|(?P<rgb>gbrp))(?P<bits>10|12|16)?(?:le)?")
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """A planar, little-endian pixel format.
+
+    family: "yuv" (planes Y, U, V), "gray" (Y) or "rgb" (planes G, B, R, FFmpeg's order).
+    bits: 8, 10, 12 or 16 bits a sample; above 8 a sample takes two bytes.
+    chroma_shift: (x, y) binary logarithms of the chroma subsampling; (0, 0) unless family is "yuv".
+    """
+
+    family: str
+    bits: int = 8
+    chroma_shift: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        if self.family not in ("yuv", "gray", "rgb"):
+            raise ValueError(f"family: got {self.family!r}, expected yuv, gray or rgb")
+        if self.bits not in (8, 10, 12, 16):
+            raise ValueError(f"bits: got {self.bits}, expected 8, 10, 12 or 16")
+        if self.chroma_shift not in ((0, 0), (1, 0), (1, 1)):
+            raise ValueError(f"chroma_shift: got {self.chroma_shift}, expected (0, 0), (1, 0) or (1, 1)")
+
+    @classmethod
+    def from_name(cls, name: str) -> PixelFormat:
+        """From FFmpeg's name (`yuv420p10le`, `gray`, `gbrp`; `yuvj…` counts as `yuv…`). ValueError for any other."""
+        match = _NAME.fullmatch(name.replace("yuvj", "yuv"))
+        if not match:
+            raise ValueError(f"{name!r} is not one of yuv420p, yuv422p, yuv444p, gray, gbrp (8, 10, 12 or 16 bit)")
+        bits = int(match["bits"] or 8)
+        if match["gray"]:
+            return cls("gray", bits)
+        if match["rgb"]:
+            return cls("rgb", bits)
+        return cls("yuv", bits, {"420": (1, 1), "422": (1, 0), "444": (0, 0)}[match["chroma"]])
+
+    @property
+    def name(self) -> str:
+        """FFmpeg's name of this format."""
+        depth = "" if self.bits == 8 else f"{self.bits}le"
+        if self.family == "yuv":
+            return {(1, 1): "yuv420p", (1, 0): "yuv422p", (0, 0): "yuv444p"}[self.chroma_shift] + depth
+        return {"gray": "gray", "rgb": "gbrp"}[self.family] + depth
+
+    @property
+    def dtype(self) -> np.dtype:
+        """uint8, or uint16 above 8 bits."""
+        return np.dtype(np.uint8 if self.bits == 8 else np.uint16)
+
+    def plane_shapes(self, width: int, height: int) -> tuple[tuple[int, int], ...]:
+        """(rows, columns) of each plane of a `width` x `height` picture; chroma of odd sizes is rounded up."""
+        if self.family == "gray":
+            return ((height, width),)
+        x, y = self.chroma_shift
+        chroma = (-(-height >> y), -(-width >> x))
+        return ((height, width), chroma, chroma)
+
+
+@dataclass(frozen=True)
+class ColorSpec:
+    """How samples mean colours. Codes are those of ITU-T H.273 (= FFmpeg's enums).
+
+    matrix: "bt601", "bt709", "bt2020", "fcc", "smpte240m", "ycgco" or "rgb": the coefficients used for the arithmetic.
+    full_range: True when luma spans 0..2^n-1, False when 16..235 (scaled to the depth).
+    chroma_location: "left", "center" or "topleft": where a subsampled chroma sample sits among its luma samples.
+    matrix_code, primaries, transfer: the H.273 codes to write into the result.
+    assumed: one sentence for each property that the source left unspecified.
+    """
+
+    matrix: str = "bt709"
+    full_range: bool = False
+    chroma_location: str = "left"
+    matrix_code: int = 1
+    primaries: int = 1
+    transfer: int = 1
+    assumed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture as the decoder gave it or the encoder takes it.
+
+    planes: arrays [rows, columns], uint8 or uint16 as the format says; rows may be padded apart in memory (strides).
+    pts: presentation timestamp in the stream's time_base units.
+    duration: in time_base units; 0 when unknown.
+    """
+
+    planes: tuple[np.ndarray, ...]
+    pts: int = 0
+    duration: int = 0
+
+
+@dataclass(frozen=True)
+class FrameBatch:
+    """Frames of one size, format and colour; the unit a backend works on. Never empty."""
+
+    frames: tuple[Frame, ...]
+    format: PixelFormat
+    color: ColorSpec
+
+    def __post_init__(self) -> None:
+        if not self.frames:
+            raise ValueError("frames: got none, expected at least one")
+        expected = self.format.plane_shapes(self.width, self.height)
+        for frame in self.frames:
+            got = tuple(plane.shape for plane in frame.planes)
+            if got != expected:
+                raise ValueError(f"planes: got shapes {got}, expected {expected} for {self.format.name}")
+            if any(plane.dtype != self.format.dtype for plane in frame.planes):
+                raise ValueError(f"planes: got {frame.planes[0].dtype}, expected {self.format.dtype}")
+
+    @property
+    def width(self) -> int:
+        return int(self.frames[0].planes[0].shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.frames[0].planes[0].shape[0])
+
+    def __len__(self) -> int:
+        return len(self.frames)

@@ -1,0 +1,83 @@
+"""SRResNet: the generator of SRGAN (Ledig et al. 2017, arXiv:1609.04802) with 8 residual blocks.
+
+The seed paper (Jin Huang, "Anime Super Resolution Using GANs") keeps SRGAN's generator and cuts its 16 blocks to 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.prelu = nn.PReLU()
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.bn2(self.conv2(self.prelu(self.bn1(self.conv1(x)))))
+
+
+class Upsample(nn.Module):
+    """3x3 convolution to four times the channels, PixelShuffle(2), PReLU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 4 * channels, 3, padding=1)
+        self.shuffle = nn.PixelShuffle(2)
+        self.prelu = nn.PReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.prelu(self.shuffle(self.conv(x)))
+
+
+class SRResNet(nn.Module):
+    """9x9 head, `blocks` residual blocks, a global skip, two PixelShuffle(2) stages, 9x9 tail, (tanh + 1) / 2."""
+
+    NAME = "srresnet"
+    scale = 4
+
+    def __init__(self, blocks: int = 8, channels: int = 64) -> None:
+        super().__init__()
+        self.channels = channels
+        self.head = nn.Conv2d(3, channels, 9, padding=4)
+        self.head_prelu = nn.PReLU()
+        self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)))
+        self.mid = nn.Conv2d(channels, channels, 3, padding=1)
+        self.mid_bn = nn.BatchNorm2d(channels)
+        self.up1 = Upsample(channels)
+        self.up2 = Upsample(channels)
+        self.tail = nn.Conv2d(channels, 3, 9, padding=4)
+
+    @property
+    def radius(self) -> int:
+        """How many source pixels away from an output pixel the source still matters.
+
+        Head 4, each block 2, mid 1, up1 1, up2 half a pixel, tail one pixel (4 at quarter size): rounded up.
+        """
+        return 4 + 2 * len(self.blocks) + 1 + 1 + 1 + 1
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        return {"blocks": len(self.blocks), "channels": self.channels, "scale": self.scale}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> SRResNet:
+        """Build the network that `state` is the weights of. KeyError or RuntimeError when they are not SRResNet's."""
+        blocks = 1 + max((int(k.split(".")[1]) for k in state if k.startswith("blocks.")), default=-1)
+        model = cls(blocks, state["head.weight"].shape[0])
+        model.load_state_dict(state)
+        return model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, 3, H, W] float, 0..1 -> [N, 3, 4H, 4W] float, 0..1."""
+        x = self.head_prelu(self.head(x))
+        x = x + self.mid_bn(self.mid(self.blocks(x)))
+        return (torch.tanh(self.tail(self.up2(self.up1(x)))) + 1) / 2

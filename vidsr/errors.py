@@ -7,8 +7,7 @@
     ├── ModelError                 weights that cannot be loaded
     ├── BackendError               a backend cannot run on this machine
     ├── ResumeError                unfinished work on disk belongs to other settings or another source
-    ├── VerifyError                the finished result does not prove to be the source's picture and streams
-    └── Interrupted                SIGINT or SIGTERM (exit code 128 + signal)
+    └── VerifyError                the finished result does not prove to be the source's picture and streams
 
 A message is one line that names the file and says what to do. `assert` is for our own invariants only.
 """
@@ -48,11 +47,3 @@ class ResumeError(VidsrError):
 
 class VerifyError(VidsrError):
     pass
-
-
-class Interrupted(VidsrError):
-    """Stopped by a signal; what is finished stays on disk and the same command goes on from there."""
-
-    def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + signal_number

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 
@@ -132,3 +134,87 @@ class FrameBatch:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+
+@dataclass(frozen=True)
+class HdrMetadata:
+    """HDR10's static metadata (SMPTE ST 2086 and CTA-861.3).
+
+    mastering: ten values: red x, red y, green x, y, blue x, y, white x, y (CIE 1931), lowest and highest luminance in
+    cd/m²; or None.
+    content_light: (MaxCLL, MaxFALL) in cd/m²; or None.
+    """
+
+    mastering: tuple[Fraction, ...] | None
+    content_light: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Track:
+    """One stream of a container, as far as keeping it is concerned.
+
+    kind: "video", "audio", "subtitle", "attachment", "data", "cover" or "unknown". codec: FFmpeg's name, "?" if none.
+    """
+
+    index: int
+    kind: str
+    codec: str
+    language: str = ""
+    title: str = ""
+    dispositions: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        words = [self.kind, self.codec, self.language, f"“{self.title}”" if self.title else "", *self.dispositions]
+        return f"#{self.index} " + " ".join(word for word in words if word)
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """The video stream to upscale.
+
+    width, height: pixels as coded, before rotation. pixel_format: FFmpeg's name of what the decoder gives; format: what
+    the stages work on. time_base: seconds a pts unit. rate: a sane average frame rate, frames a second.
+    sample_aspect: width over height of a pixel, 1 when the source says nothing. display_matrix: the nine integers of
+    the container's rotation, or None. monotonic: False when timestamps come out of order (AVI with B-frames).
+    lost: what only lives inside the coded pictures and cannot survive a new encode, one phrase each.
+    """
+
+    index: int
+    codec: str
+    width: int
+    height: int
+    pixel_format: str
+    format: PixelFormat
+    color: ColorSpec
+    time_base: Fraction
+    rate: Fraction
+    sample_aspect: Fraction
+    display_matrix: tuple[int, ...] | None = None
+    hdr: HdrMetadata | None = None
+    interlaced: bool = False
+    monotonic: bool = True
+    lost: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What probe found in a file. duration: seconds, None when the container does not say."""
+
+    path: Path
+    container: str
+    duration: float | None
+    video: StreamInfo
+    tracks: tuple[Track, ...]
+    chapters: int
+
+
+@dataclass(frozen=True)
+class TimeRange:
+    """A part of the source: seconds from its first frame; end None means to the end."""
+
+    start: float = 0.0
+    end: float | None = None
+
+    @property
+    def whole(self) -> bool:
+        return self.start == 0 and self.end is None

@@ -17,7 +17,8 @@ class BackendSpec:
     scale: 2, 3 or 4, the size of the result over the source; a generator of a larger scale is reduced by area.
     source_format, source_color: of the batches that come in.
     result_format, result_color: of the batches that go out.
-    tile: side of the largest square given to the generator at once, in source pixels; 0 for whole frames.
+    tile: side of the largest square given to the generator at once, in source pixels; 0 for whole
+        frames, or tiles where memory is short.
     precision: "auto", "fp32", "bf16" or "fp16".
     """
 

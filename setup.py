@@ -1,0 +1,41 @@
+"""Only `vidsr` and its subpackages are installed; train/, engines/ and benchmarks/ run from a checkout."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "vidsr/__init__.py").read_text()).group(1)
+
+setup(
+    name="vidsr",
+    version=VERSION,
+    description="An anime episode, larger and sharper, with nothing else touched.",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    package_dir={"": "."},
+    packages=find_packages(include=["vidsr", "vidsr.*"]),
+    package_data={"vidsr": ["py.typed", "weights/*.safetensors", "weights/*.md"]},
+    install_requires=[
+        "torch>=2.6",
+        "av>=18.1,<19",
+        # The headless twin of opencv-python: the other one needs libGL, which servers and containers lack.
+        "opencv-python-headless>=5.0",
+        "numpy>=1.26",
+        "click>=8.1",
+        "click-default-group>=1.2.4",
+        "safetensors>=0.4",
+        "rich>=13",
+        "filelock>=3.12",
+    ],
+    extras_require={
+        "tensorrt": ["torch-tensorrt", "tensorrt"],
+        "train": ["accelerate", "torchmetrics", "tensorboard"],
+        "cluster": ["ray"],
+        "dev": ["ruff", "mypy", "pytest", "pytest-timeout", "hypothesis", "build"],
+    },
+    entry_points={"console_scripts": ["vidsr = vidsr.cli:main"]},
+)

@@ -1,0 +1,5 @@
+"""python -m vidsr: the same as the `vidsr` command."""
+
+from vidsr.cli import main
+
+main()

@@ -1,0 +1,91 @@
+"""Pictures in pieces that fit the memory, and results made smaller: the geometry around a generator."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vidsr.models.fold import Folded
+
+
+def in_tiles(generator: Folded, x: Tensor, tile: int) -> Tensor:
+    """`generator(x)`, but in squares of `tile` source pixels and their context; 0 for all at once.
+
+    x: [N, 3, H, W] float. Each square is given `generator.radius` more pixels on each side, except at the picture's
+    edges, where the generator pads as it would have: the result is that of the whole picture but for rounding.
+    """
+    height, width = x.shape[2:]
+    if not tile or (tile >= height and tile >= width):
+        return generator(x)
+    scale, radius = generator.scale, generator.radius
+    result = x.new_empty((x.shape[0], 3, height * scale, width * scale))
+    for top in range(0, height, tile):
+        for left in range(0, width, tile):
+            bottom, right = min(top + tile, height), min(left + tile, width)
+            y, x0 = max(top - radius, 0), max(left - radius, 0)
+            piece = generator(x[:, :, y : bottom + radius, x0 : right + radius])
+            result[:, :, top * scale : bottom * scale, left * scale : right * scale] = piece[
+                :, :, (top - y) * scale : (bottom - y) * scale, (left - x0) * scale : (right - x0) * scale
+            ]
+    return result
+
+
+def auto_tile(width: int, height: int, generator: Folded, available_bytes: int) -> int:
+    """The tile for pictures `width` x `height` that keeps the work in half of `available_bytes`; 0 for whole pictures.
+
+    At least 32, however short memory is.
+    """
+    budget = available_bytes / 2 - 4 * 12 * width * height * generator.scale**2  # the result and its planes
+    each = activation_bytes(generator)
+    if width * height * each <= budget:
+        return 0
+    side = int((max(budget, 0) / each) ** 0.5) - 2 * generator.radius
+    return max(32, side // 16 * 16)
+
+
+def activation_bytes(generator: Folded) -> float:
+    """Memory a source pixel needs inside `generator`: the most that the input and output of one layer take.
+
+    Measured by giving it a small picture; half as much again is added for what libraries copy.
+    """
+    most = 0
+    side = 16
+
+    def record(_: object, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal most
+        most = max(most, sum(t.numel() * t.element_size() for t in (*inputs, output)))
+
+    handles = [module.register_forward_hook(record) for module in generator.modules()]
+    device = next((p.device for p in generator.parameters()), torch.device("cpu"))
+    try:
+        with torch.inference_mode():
+            generator(torch.zeros(1, 3, side, side, device=device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return 1.5 * most / side**2
+
+
+def reduce_by_area(x: Tensor, scale: int, wanted: int) -> Tensor:
+    """[N, C, scale*H, scale*W] -> [N, C, wanted*H, wanted*W]: each result pixel is the mean of the area it covers.
+
+    From 4 to 3 the weights are (3 1 0 0), (0 2 2 0), (0 0 1 3), a quarter each. `interpolate(mode="area")` would take
+    the plain mean of every pixel touched, which is blurrier and a third of a pixel off at both ends of each group.
+    """
+    if wanted == scale:
+        return x
+    return _reduce(_reduce(x, 2, scale, wanted), 3, scale, wanted)
+
+
+def _reduce(x: Tensor, dim: int, scale: int, wanted: int) -> Tensor:
+    groups = x.unflatten(dim, (-1, scale)).unbind(dim + 1)
+    results = []
+    for i in range(wanted):
+        start, stop = i * scale / wanted, (i + 1) * scale / wanted
+        overlaps = [max(0.0, min(stop, k + 1) - max(start, k)) * wanted / scale for k in range(scale)]
+        terms = [(group, weight) for group, weight in zip(groups, overlaps, strict=True) if weight > 1e-9]
+        total = terms[0][0] * terms[0][1]
+        for group, weight in terms[1:]:
+            total.add_(group, alpha=weight)
+        results.append(total)
+    return torch.stack(results, dim + 1).flatten(dim, dim + 1)

@@ -1,0 +1,278 @@
+"""The command line: parses, prints, exit codes. 0: done; 1: a run failed; 2: usage; 128 + n: stopped by signal n."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from click_default_group import DefaultGroup
+
+import vidsr
+from vidsr import console
+from vidsr.backends import available_backends, open_backend
+from vidsr.checkpoint import DEFAULT_MODEL, installed_models
+from vidsr.encode import CODECS
+from vidsr.errors import UsageError, VidsrError
+from vidsr.frames import TimeRange
+from vidsr.jobs import SCALES, Options, check_output, default_output, make_spec, prepare
+from vidsr.pipeline import run
+from vidsr.probe import probe as probe_file
+from vidsr.report import Report
+from vidsr.stills import SUFFIXES as STILLS
+from vidsr.stills import read_still, upscale_still, write_still
+from vidsr.stitch import DROP_WORDS, choose_tracks
+from vidsr.verify import verify as verify_files
+
+_TIME = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?)")
+
+
+class Seconds(click.ParamType):
+    """"90", "1:30", "0:01:30.5"."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        if isinstance(value, (int, float)):
+            return float(value)
+        match = _TIME.fullmatch(value)
+        if not match:
+            self.fail(f"{value!r} is no time; write seconds or H:MM:SS", param, ctx)
+        hours, minutes, seconds = (float(part or 0) for part in match.groups())
+        return hours * 3600 + minutes * 60 + seconds
+
+
+@click.group(cls=DefaultGroup, default="upscale", default_if_no_args=False, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(vidsr.__version__, prog_name="vidsr")
+def main() -> None:
+    """Turn an anime episode into the same episode, larger and sharper, with nothing else touched.
+
+    \b
+    vidsr episode.mkv                    -> episode.4x.mkv
+    vidsr episode.mkv --scale 2 -o out.mkv --codec x265 --crf 18
+    vidsr picture.png                    -> picture.4x.png
+    """
+
+
+@main.command()
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="INPUT...")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Result, or a folder for several inputs. [default: INPUT.4x.mkv beside it]")
+@click.option("--scale", type=int, default=4, show_default=True, help="2, 3 or 4 times the size.")
+@click.option("--overwrite", is_flag=True, help="Replace a result that exists.")
+@click.option("--restart", is_flag=True, help="Throw unfinished work away instead of going on with it.")
+@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Installed model (see `vidsr models`) or a .safetensors file.")
+@click.option("--backend", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True)
+@click.option("--tile", default="auto", show_default=True, metavar="auto|N", help="Work on squares of N source pixels, for small memory; the result is the same.")
+@click.option("--codec", default="auto", show_default=True, help=f"{', '.join(CODECS)}; auto: x264, x265 for HDR10 and 12 bit.")
+@click.option("--crf", type=float, help="Quality; lower is better and larger. [default: x264 17, x265 18, svtav1 24]")
+@click.option("--preset", help="Encoder speed. [default: x264 veryfast, x265 fast, svtav1 8]")
+@click.option("--encoder-option", "encoder_options", multiple=True, metavar="K=V", help="Any other option of the encoder, by FFmpeg's name; repeat it.")
+@click.option("--pixel-format", metavar="NAME", help="Such as yuv420p or yuv420p10le. [default: the source's]")
+@click.option("--threads", type=click.IntRange(1, 64), help="Encoder threads. [default: the cores, 16 at most]")
+@click.option("--start", type=Seconds(), default=0.0, help="Begin here: seconds or H:MM:SS.")
+@click.option("--duration", type=Seconds(), help="Do only this much.")
+@click.option("--drop", multiple=True, metavar="WHAT", help=f"Leave tracks out: a number, or {', '.join(DROP_WORDS)}; repeat it.")
+@click.option("--no-verify", is_flag=True, help="Skip the proof at the end.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors and warnings only.")
+@click.option("-v", "--verbose", is_flag=True, help="Print every check of the proof, and tracebacks of bugs.")
+def upscale(inputs: tuple[Path, ...], quiet: bool, verbose: bool, **given: Any) -> None:
+    """Upscale INPUTs: episodes or still pictures. The default command: `vidsr episode.mkv`."""
+    screen = console.Console(quiet)
+    worst = 0
+    try:
+        options = _options(given)
+        _check_targets(inputs, options)
+    except VidsrError as error:
+        _fail(error)
+    for path in inputs:
+        try:
+            own = _own_output(path, options, len(inputs))
+            if path.suffix.lower() in STILLS:
+                _upscale_picture(path, own, screen)
+            else:
+                _upscale_episode(path, own, screen, verbose)
+        except VidsrError as error:
+            screen.close()
+            click.echo(f"vidsr: {error}", err=True)
+            worst = max(worst, error.exit_code)
+        except Exception as error:  # a bug, or a library's: one line, the rest with -v
+            screen.close()
+            if verbose:
+                traceback.print_exc()
+            click.echo(f"vidsr: {path}: unexpected {type(error).__name__}: {error} (details with -v)", err=True)
+            worst = max(worst, 1)
+    raise SystemExit(worst)
+
+
+def _options(given: dict[str, Any]) -> Options:
+    pairs = {}
+    for pair in given.pop("encoder_options"):
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--encoder-option {pair}: write it as NAME=VALUE")
+        pairs[key] = value
+    tile = given.pop("tile")
+    if tile != "auto" and not (tile.isdigit() and int(tile) >= 16):
+        raise UsageError(f"--tile {tile}: choose auto or a number of pixels from 16")
+    for word in given["drop"]:
+        if word not in DROP_WORDS and not word.isdigit():
+            raise UsageError(f"--drop {word}: choose a track number or one of {', '.join(DROP_WORDS)}")
+    if given["scale"] not in SCALES:
+        raise UsageError(f"--scale {given['scale']}: choose 2, 3 or 4")
+    if given["duration"] is not None and given["duration"] <= 0:
+        raise UsageError("--duration: must be more than nothing")
+    return Options(
+        encoder_options=pairs, tile=int(tile) if tile.isdigit() else 0,
+        drop=frozenset(given.pop("drop")), check=not given.pop("no_verify"), **given,
+    )  # fmt: skip
+
+
+def _check_targets(inputs: tuple[Path, ...], options: Options) -> None:
+    if len(inputs) > 1 and options.output is not None and not options.output.is_dir():
+        raise UsageError(f"{options.output}: several inputs need an existing folder as -o")
+
+
+def _own_output(path: Path, options: Options, inputs: int) -> Options:
+    """`options` with a result folder made into this input's result."""
+    if options.output is None or not options.output.is_dir():
+        return options
+    still = path.suffix.lower() if path.suffix.lower() in STILLS else None
+    return replace(options, output=options.output / default_output(path, options.scale, still).name)
+
+
+def _upscale_episode(path: Path, options: Options, screen: console.Console, verbose: bool) -> None:
+    report = Report(screen.warn)
+    job = prepare(path, options, report)
+    again = " ".join(_quoted(word) for word in ("vidsr", *sys.argv[1:]))
+    with _signals(screen, job.output, again), screen.progress(path.name) as show:
+
+        def opened(spec: Any) -> Any:
+            backend = open_backend(spec, notify=report.warn)
+            screen.say(backend.description)
+            return backend
+
+        proof = run(job, opened, report, show)
+    for line in report.summary():
+        screen.warn(f"{path.name}: {line}")
+    if proof is not None:
+        for check in proof.checks if verbose else ():
+            screen.say(f"  {check.name}: {check.detail}")
+        screen.say(f"proved: {len(proof.checks)} checks passed")
+    screen.result(job.output)
+
+
+def _upscale_picture(path: Path, options: Options, screen: console.Console) -> None:
+    output = options.output or default_output(path, options.scale, path.suffix.lower())
+    if output.suffix.lower() not in STILLS:
+        raise UsageError(f"{output}: a picture's result is a picture: end it in {', '.join(STILLS)}")
+    picture, metadata = read_still(path)
+    check_output(path, output, options.overwrite)
+    report = Report(screen.warn)
+
+    def spec(format: Any, color: Any) -> Any:
+        return make_spec(options, format, color, format, color, report)
+
+    write_still(output, upscale_still(picture, spec, lambda s: open_backend(s, notify=report.warn)), metadata)
+    screen.result(output)
+
+
+def _quoted(word: str) -> str:
+    return word if re.fullmatch(r"[\w@%+=:,./-]+", word) else "'" + word.replace("'", "'\\''") + "'"
+
+
+class _signals:
+    """SIGINT and SIGTERM end the process at once: nothing on disk needs tidying, that is what the journal is for."""
+
+    def __init__(self, screen: console.Console, output: Path, again: str) -> None:
+        self.screen, self.output, self.again = screen, output, again
+        self.old: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.old[number] = signal.signal(number, self._stop)
+
+    def __exit__(self, *exception: Any) -> None:
+        for number, handler in self.old.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: Any) -> NoReturn:
+        self.screen.close()
+        click.echo(
+            f"vidsr: stopped; finished segments are kept in {self.output}.vidsr. Go on with the same command: {self.again}",
+            err=True,
+        )
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(128 + number)
+
+
+def _fail(error: VidsrError) -> NoReturn:
+    click.echo(f"vidsr: {error}", err=True)
+    raise SystemExit(error.exit_code)
+
+
+def _guarded(action: Callable[[], None]) -> None:
+    try:
+        action()
+    except VidsrError as error:
+        _fail(error)
+
+
+@main.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The result to plan for: its container decides what can be kept.")
+@click.option("--machine", is_flag=True, help="What this machine can run on, and what each backend lacks.")
+def probe(file: Path | None, output: Path | None, machine: bool) -> None:
+    """What is in FILE, what will be kept, which colour was assumed and why."""
+    if machine or file is None:
+        if not machine:
+            raise click.UsageError("name a FILE, or ask for --machine")
+        for name, reason in available_backends().items():
+            click.echo(f"{name}: {reason or 'ready'}")
+        return
+
+    def show() -> None:
+        info = probe_file(file)
+        target = output or default_output(file, 4)
+        console.print_source(info)
+        keep = choose_tracks(info, target, {"unsupported"})
+        console.print_keep(info, keep, target)
+
+    _guarded(show)
+
+
+@main.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("result", type=click.Path(path_type=Path))
+@click.option("--scale", type=int, help="Expected enlargement. [default: whatever the sizes say]")
+@click.option("--drop", multiple=True, type=int, metavar="N", help="Source tracks that may be missing.")
+@click.option("--start", type=Seconds(), default=0.0, help="The part of SOURCE that was upscaled.")
+@click.option("--duration", type=Seconds())
+def verify(source: Path, result: Path, scale: int | None, drop: tuple[int, ...], start: float, duration: float | None) -> None:
+    """Prove that RESULT is SOURCE enlarged, with nothing else touched. Exit code 1 when it is not."""
+
+    def prove() -> None:
+        span = TimeRange(start, None if duration is None else start + duration)
+        proof = verify_files(source, result, scale, set(drop), span)
+        for check in proof.checks:
+            click.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
+        if not proof.passed:
+            click.echo(f"{result}: {len(proof.failures)} of {len(proof.checks)} checks failed", err=True)
+            raise SystemExit(1)
+        click.echo(f"{result}: all {len(proof.checks)} checks passed")
+
+    _guarded(prove)
+
+
+@main.command()
+def models() -> None:
+    """The models that are installed, with what they were measured at."""
+    _guarded(lambda: console.print_models(installed_models()))

@@ -1,0 +1,264 @@
+"""Frames to one segment file, with an encoder that gives the same bytes each time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from vidsr.errors import OutputError, UsageError
+from vidsr.frames import ColorSpec, Frame, HdrMetadata, PixelFormat, StreamInfo
+from vidsr.media import publish
+from vidsr.report import Report
+
+_REORDER_LIMIT = 64  # more than any encoder reorders
+_420, _422, _444 = (1, 1), (1, 0), (0, 0)
+
+
+@dataclass(frozen=True)
+class Codec:
+    """An encoder vidsr knows how to drive. depths, chroma: what it takes. presets: its own names, in FFmpeg's words."""
+
+    name: str
+    encoder: str
+    depths: tuple[int, ...]
+    chroma: tuple[tuple[int, int], ...]
+    crf: int | None
+    max_crf: int
+    preset: str | None
+    presets: tuple[str, ...] = ()
+    rgb: bool = False
+
+
+_X26X = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
+CODECS = {
+    codec.name: codec
+    for codec in (
+        Codec("x264", "libx264", (8, 10), (_420, _422, _444), 17, 51, "veryfast", _X26X),
+        Codec("x265", "libx265", (8, 10, 12), (_420, _422, _444), 18, 51, "fast", _X26X),
+        Codec("svtav1", "libsvtav1", (8, 10), (_420,), 24, 63, "8", tuple(str(i) for i in range(14))),
+        Codec("ffv1", "ffv1", (8, 10, 12, 16), (_420, _422, _444), None, 0, None),
+    )
+}
+
+
+@dataclass(frozen=True)
+class EncodeSettings:
+    """What an encoder is opened with. options: FFmpeg's, threads pinned, since x264's bytes depend on their number."""
+
+    codec: str
+    encoder: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+def choose_codec(codec: str, video: StreamInfo) -> str:
+    """`codec`, or for "auto": x264, but x265 where HDR10 metadata or 12 bits would be lost in H.264."""
+    if codec != "auto":
+        return codec
+    return "x265" if video.hdr is not None or video.format.bits > 10 else "x264"
+
+
+def result_format(source: PixelFormat, codec: Codec, wanted: str | None, report: Report) -> PixelFormat:
+    """The pixel format of the result: `wanted`, or the source's as far as `codec` takes it; each loss is said.
+
+    UsageError when `wanted` is not a format `codec` takes.
+    """
+    if wanted is not None:
+        try:
+            format = PixelFormat.from_name(wanted)
+        except ValueError as error:
+            raise UsageError(f"--pixel-format: {error}") from error
+        if format.family != "yuv" or format.bits not in codec.depths or format.chroma_shift not in codec.chroma:
+            names = [PixelFormat("yuv", bits, chroma).name for chroma in codec.chroma for bits in codec.depths]
+            raise UsageError(f"--pixel-format {wanted}: {codec.name} takes {', '.join(names)}")
+        return format
+    chroma = {"yuv": source.chroma_shift, "gray": _420, "rgb": _444}[source.family]
+    if chroma not in codec.chroma:
+        report.warn(f"{codec.name} takes 4:2:0 only: the colour resolution is halved")
+        chroma = codec.chroma[0]
+    bits = max((depth for depth in codec.depths if depth <= source.bits), default=codec.depths[0])
+    if bits < source.bits:
+        report.warn(f"{codec.name} takes {bits} bits at most: the source's {source.bits} bits are reduced")
+    if source.family == "rgb":
+        report.warn("RGB source: the result is YUV 4:4:4, BT.709")
+    return PixelFormat("yuv", bits, chroma)
+
+
+def make_settings(
+    codec: Codec, crf: float | None, preset: str | None, extra: Mapping[str, str], video: StreamInfo,
+    color: ColorSpec, threads: int, report: Report,
+) -> EncodeSettings:  # fmt: skip
+    """All options of the encoder, resolved. UsageError for a crf, preset or option the encoder does not know."""
+    options: dict[str, str] = {"threads": str(threads)}
+    if codec.crf is not None:
+        value = codec.crf if crf is None else crf
+        if not 0 <= value <= codec.max_crf:
+            raise UsageError(f"--crf {value:g}: {codec.name} takes 0 to {codec.max_crf}")
+        options["crf"] = f"{value:g}"
+    elif crf is not None:
+        raise UsageError(f"--crf: {codec.name} is lossless and takes none")
+    if codec.preset is not None:
+        chosen = preset or codec.preset
+        if chosen not in codec.presets:
+            raise UsageError(f"--preset {chosen}: {codec.name} takes {', '.join(codec.presets)}")
+        options["preset"] = chosen
+    elif preset is not None:
+        raise UsageError(f"--preset: {codec.name} takes none")
+    params: dict[str, list[str]] = {"x264": [], "x265": ["log-level=none"], "svtav1": [], "ffv1": []}
+    own = params[codec.name]
+    if codec.name == "x265":
+        own += [f"pools={threads}", f"frame-threads={min(threads, 3)}"]
+    elif codec.name == "svtav1":
+        own += [f"lp={min(threads, 6)}"]
+    if color.chroma_location != "left" and codec.name in ("x264", "x265"):
+        own.append(f"chromaloc={ {'center': 1, 'topleft': 2}[color.chroma_location] }")
+    if video.hdr is not None:
+        own += _hdr_options(codec.name, video.hdr, report)
+    known = {option.name for option in _supported_options(codec.encoder)}
+    for key, value_text in extra.items():
+        if key not in known:
+            raise UsageError(f"--encoder-option {key}: {codec.encoder} has no option of that name")
+        if key == f"{codec.name}-params":
+            own.append(value_text)
+        else:
+            options[key] = value_text
+    if own:
+        options[f"{codec.name}-params"] = ":".join(own)
+    return EncodeSettings(codec.name, codec.encoder, options)
+
+
+def _supported_options(encoder: str) -> tuple[Any, ...]:
+    supported = av.CodecContext.create(encoder, "w").supported_options
+    return tuple(supported.generic) + tuple(supported.private)
+
+
+def _hdr_options(codec: str, hdr: HdrMetadata, report: Report) -> list[str]:
+    """HDR10 static metadata in the encoder's own words (PyAV cannot hand it over as side data)."""
+    if codec not in ("x265", "svtav1"):
+        report.warn(f"{codec} cannot carry HDR10 metadata: it is lost; keep it with --codec x265 or svtav1")
+        return []
+    options = ["hdr10=1", "repeat-headers=1"] if codec == "x265" else []
+    if hdr.mastering is not None:
+        if codec == "x265":  # chromaticity in 1/50000, luminance in 1/10000 cd/m²
+            numbers = [str(round(v * (50000 if i < 8 else 10000))) for i, v in enumerate(hdr.mastering)]
+        else:
+            numbers = [f"{float(v):.4f}" for v in hdr.mastering]
+        rx, ry, gx, gy, bx, by, wx, wy, low, high = numbers
+        key = "master-display" if codec == "x265" else "mastering-display"
+        options.append(f"{key}=G({gx},{gy})B({bx},{by})R({rx},{ry})WP({wx},{wy})L({high},{low})")
+    if hdr.content_light is not None:
+        key = "max-cll" if codec == "x265" else "content-light"
+        options.append(f"{key}={hdr.content_light[0]},{hdr.content_light[1]}")
+    return options
+
+
+def encode(
+    frames: Iterable[Frame], path: Path, settings: EncodeSettings, format: PixelFormat, color: ColorSpec,
+    time_base: Fraction, rate: Fraction, sample_aspect: Fraction,
+) -> Iterator[Frame]:  # fmt: skip
+    """Encode `frames` into a Matroska file that appears at `path` only when it is whole; yield each frame taken.
+
+    The file's timestamps are ranks (0, 1, 2, … milliseconds), not times: Matroska would round times to milliseconds,
+    and the true ones are the journal's. The encoder sees the true ones, for its rate control. OutputError when the
+    disk is full or the encoder refuses.
+    """
+    partial = path.with_name(path.name + ".part")
+    writer = _Writer(partial, settings, format, color, time_base, rate, sample_aspect)
+    try:
+        for frame in frames:
+            writer.write(frame)
+            yield frame
+        writer.finish()
+        publish(partial, path)
+    except (av.FFmpegError, OSError) as error:
+        raise OutputError(_reason(path, settings, error)) from error
+    finally:
+        writer.abandon()
+
+
+def _reason(path: Path, settings: EncodeSettings, error: Exception) -> str:
+    if getattr(error, "errno", None) == 28:
+        return f"{path.parent}: the disk is full; make room and run the same command again"
+    return f"{path}: {settings.encoder} or the disk failed ({getattr(error, 'strerror', None) or error})"
+
+
+class _Writer:
+    """One encoder and its file, opened with the first frame, which tells the size."""
+
+    def __init__(self, path: Path, settings: EncodeSettings, format: PixelFormat, color: ColorSpec,
+                 time_base: Fraction, rate: Fraction, sample_aspect: Fraction) -> None:  # fmt: skip
+        self.path, self.settings, self.format, self.color = path, settings, format, color
+        self.time_base, self.rate, self.sample_aspect = time_base, rate, sample_aspect
+        self.container: Any = None
+        self.ranks: dict[int, int] = {}
+        self.last: int | None = None
+        self.taken = self.written = 0
+
+    def write(self, frame: Frame) -> None:
+        height, width = frame.planes[0].shape
+        if self.container is None:
+            self._open(width, height)
+        # Encoders want strictly growing times; the journal keeps the true ones.
+        time = frame.pts if self.last is None else max(frame.pts, self.last + 1)
+        self.ranks[time] = self.taken
+        self.taken += 1
+        self.last = time
+        picture = av.VideoFrame(width, height, self.format.name)
+        for plane, target in zip(frame.planes, picture.planes):
+            rows, columns = plane.shape
+            stride = target.line_size // plane.itemsize
+            np.frombuffer(target, plane.dtype)[: rows * stride].reshape(rows, stride)[:, :columns] = plane
+        picture.pts, picture.time_base, picture.duration = time, self.time_base, frame.duration
+        color = self.color
+        picture.colorspace, picture.color_range = color.matrix_code, 2 if color.full_range else 1
+        picture.color_primaries, picture.color_trc = color.primaries, color.transfer
+        self._mux(self.stream.encode(picture))
+
+    def finish(self) -> None:
+        if self.container is not None:
+            self._mux(self.stream.encode(None))
+            container, self.container = self.container, None
+            container.close()
+
+    def abandon(self) -> None:
+        """Close without finishing; the encoder's leftovers are of no use."""
+        container, self.container = self.container, None
+        if container is not None:
+            try:
+                container.close()
+            except (av.FFmpegError, OSError):
+                pass  # closing after a failed write fails again
+        self.path.unlink(missing_ok=True)
+
+    def _open(self, width: int, height: int) -> None:
+        self.container = av.open(str(self.path), "w", format="matroska")
+        options = dict(self.settings.options)
+        self.stream = self.container.add_stream(self.settings.encoder, rate=self.rate, options=options)
+        context = self.stream.codec_context
+        context.width, context.height, context.pix_fmt = width, height, self.format.name
+        context.sample_aspect_ratio = self.sample_aspect
+        context.color_primaries, context.color_trc = self.color.primaries, self.color.transfer
+        context.colorspace, context.color_range = self.color.matrix_code, 2 if self.color.full_range else 1
+        context.time_base = self.stream.time_base = self.time_base
+        if "threads" in options:
+            context.thread_count = int(options["threads"])
+
+    def _mux(self, packets: list[Any]) -> None:
+        for packet in packets:
+            # dts only has to grow and stay below pts; stitch.py derives the real ones from all segments together.
+            packet.pts, packet.dts = self.ranks.pop(packet.pts), self.written - _REORDER_LIMIT
+            packet.duration, packet.time_base = 1, Fraction(1, 1000)
+            self.written += 1
+            self.container.mux(packet)
+
+
+def default_threads() -> int:
+    """Encoder threads: the cores this process may use, 16 at most (more cost x264 quality)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, 16))

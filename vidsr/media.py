@@ -1,0 +1,92 @@
+"""The few PyAV calls that every stage needs, with PyAV's traps closed. A stage never opens a container otherwise."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import av.logging
+from av.container import InputContainer
+from av.stream import Disposition, Stream
+
+from vidsr.errors import SourceError
+
+# FFmpeg's own stderr callback at its quietest. PyAV's Python callback must stay off: with frame threads it deadlocks
+# when a container is dropped early (the worker waits for the GIL that its own joiner holds).
+av.logging.restore_default_callback()
+av.logging.set_libav_level(av.logging.PANIC)
+os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints past FFmpeg's log: errors only
+
+MAX_DEMUX_ERRORS = 32
+
+
+def open_input(path: str | Path) -> InputContainer:
+    """Open a media file for reading. SourceError, with the cure, when it is missing, unreadable or no media file."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise SourceError(f"{path}: is a folder; name the files in it")
+        if path.stat().st_size == 0:
+            raise SourceError(f"{path}: is empty (0 bytes); copy or download it again")
+        return av.open(str(path))
+    except FileNotFoundError as error:
+        raise SourceError(f"{path}: no such file") from error
+    except PermissionError as error:
+        raise SourceError(f"{path}: no permission to read it") from error
+    except (av.FFmpegError, ValueError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"{path}: not a media file FFmpeg can read ({reason}); is it complete?") from error
+
+
+def is_cover(stream: Stream) -> bool:
+    """Cover art shows up as a video stream of one picture."""
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def kind_of(stream: Stream) -> str:
+    """Stream type in the words of frames.Track."""
+    if stream.type == "video" and is_cover(stream):
+        return "cover"
+    return stream.type if stream.type in ("video", "audio", "subtitle", "attachment", "data") else "unknown"
+
+
+def packets(
+    container: InputContainer, streams: list[Stream], on_error: Callable[[Exception], None] = lambda error: None
+) -> Iterator[Any]:
+    """Demux `streams` (none: nothing, where PyAV would give all), going on after damaged stretches.
+
+    `on_error` hears of each damaged stretch. The empty packets that PyAV ends with, to flush decoders, come too.
+    """
+    errors = 0
+    while streams and errors < MAX_DEMUX_ERRORS:
+        try:
+            yield from container.demux(*streams)
+            return
+        except av.error.EOFError:
+            return
+        except (av.FFmpegError, OSError) as error:
+            errors += 1
+            on_error(error)
+
+
+def fsync(path: Path) -> None:
+    """Force a finished file and its folder entry to the disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def publish(partial: Path, final: Path) -> None:
+    """fsync `partial`, rename it to `final`, fsync the folder: after a crash there is the whole file or none."""
+    with open(partial, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, final)
+    fsync(final)

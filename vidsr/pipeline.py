@@ -1,0 +1,185 @@
+"""The whole run, from a file to its enlarged and proven copy. Read this first.
+
+    plan ─► for each segment:  decode ─► batch ─► upscale ─► encode ─► segment file  ─► stitch ─► verify
+
+Every stage is a generator over the one before it; prefetch() puts decoding and upscaling into threads of their own, so
+that both overlap with encoding.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import av
+
+import vidsr
+from vidsr.backends.base import Backend, BackendSpec
+from vidsr.batch import batches
+from vidsr.decode import decode
+from vidsr.encode import EncodeSettings, encode
+from vidsr.errors import OutputError, VerifyError
+from vidsr.frames import Frame, SourceInfo, TimeRange
+from vidsr.media import fsync
+from vidsr.prefetch import prefetch
+from vidsr.report import Report
+from vidsr.segments import Plan, Segment, SegmentResult, Workspace, check_resumable, file_sha256, make_plan
+from vidsr.stitch import Keep, stitch
+from vidsr.upscale import upscale
+from vidsr.verify import Proof, verify
+
+
+@dataclass(frozen=True)
+class Job:
+    """One episode to upscale, every choice made. settings: what plan.json remembers besides source and versions."""
+
+    info: SourceInfo
+    output: Path
+    backend: BackendSpec
+    encoder: EncodeSettings
+    keep: Keep
+    span: TimeRange = TimeRange()
+    batch_size: int = 1
+    restart: bool = False
+    check: bool = True
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is. done, total: frames, resumed ones included; segment: 1-based number of `segments`."""
+
+    done: int
+    total: int
+    segment: int
+    segments: int
+    resumed: int
+
+
+def run(
+    job: Job, open_backend: Callable[[BackendSpec], Backend], report: Report,
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> Proof | None:  # fmt: skip
+    """Upscale `job.info.path` into `job.output`, which appears only when it is complete and proven.
+
+    A run that was stopped goes on from its last finished segment. VerifyError leaves the unproven result in the work
+    folder and names it; every other VidsrError leaves the finished segments there.
+    """
+    plan = make_plan(job.info, job.span, job.settings, versions())
+    work = Workspace(job.output)
+    work.open()
+    try:
+        plan = _resume(work, plan, job.restart)
+        results = _make_segments(job, plan, work, open_backend, report, progress)
+        _count_losses(job, plan, results, report)
+        partial = work.path / f"result{job.output.suffix}"
+        last = next((r.durations[-1] for r in reversed(results) if r.durations and r.durations[-1] > 0), 0)
+        filled = [result for result in results if result.pts]
+        videos = [work.video_path(result.index) for result in filled]
+        stitch(job.info, job.keep, videos, [r.pts for r in filled], last or _usual_step(filled), partial, job.span)
+        dropped = {track.index for track in job.keep.dropped}
+        proof = verify(job.info.path, partial, job.backend.scale, dropped, job.span) if job.check else None
+        if proof is not None and not proof.passed:
+            found = "; ".join(f"{check.name}: {check.detail}" for check in proof.failures)
+            raise VerifyError(f"{partial}: does not prove to be {job.info.path.name} ({found}); kept there to look at")
+        fsync(partial)
+        partial.replace(job.output)
+        fsync(job.output)
+    except BaseException:
+        work.close()
+        raise
+    work.remove()
+    return proof
+
+
+def versions() -> dict[str, str]:
+    """What may change the bytes of the result from one installation to the next."""
+    return {
+        "vidsr": vidsr.__version__, "torch": metadata.version("torch"), "av": av.__version__,
+        "ffmpeg": av.ffmpeg_version_info, "processor": platform.machine(),
+    }  # fmt: skip
+
+
+def _resume(work: Workspace, wanted: Plan, restart: bool) -> Plan:
+    found = None if restart else work.load_plan()
+    if found is not None:
+        check_resumable(found, wanted, work.path)
+        return found
+    work.discard()
+    work.save_plan(wanted)
+    return wanted
+
+
+def _make_segments(
+    job: Job, plan: Plan, work: Workspace, open_backend: Callable[[BackendSpec], Backend], report: Report,
+    progress: Callable[[Progress], None],
+) -> list[SegmentResult]:  # fmt: skip
+    """Make every segment that is not there yet; all results in order."""
+    found = {segment.index: work.load_result(segment.index) for segment in plan.segments}
+    done = resumed = sum(len(result.pts) for result in found.values() if result is not None)
+    backend: Backend | None = None
+    results = []
+    try:
+        for segment in plan.segments:
+            result = found[segment.index]
+            if result is None:
+                backend = backend or open_backend(job.backend)
+                before = done
+                own = Report(report.warn)
+                frames: list[Frame] = []
+                for frame in _segment(job, segment, work.video_path(segment.index), backend, own):
+                    frames.append(replace(frame, planes=()))
+                    done += 1
+                    progress(Progress(done, plan.packets, segment.index + 1, len(plan.segments), resumed))
+                pts = tuple(sorted(frame.pts for frame in frames))
+                digest = file_sha256(work.video_path(segment.index)) if pts else ""
+                result = SegmentResult(segment.index, pts, tuple(f.duration for f in frames), digest, dict(own.counts))
+                work.save_result(result)
+                assert done - before == len(pts)
+            for what, number in result.counts.items():
+                report.count(what, number)
+            results.append(result)
+    finally:
+        if backend is not None:
+            backend.close()
+    return results
+
+
+def _segment(job: Job, segment: Segment, path: Path, backend: Backend, report: Report) -> Iterator[Frame]:
+    """The stages of one segment, composed. Yields each frame as the encoder has taken it."""
+    video, spec = job.info.video, job.backend
+    decoded = decode(job.info.path, video, segment.start, segment.end, segment.seek, report)
+    grouped = batches(prefetch(decoded, depth=8, name="decode"), job.batch_size, video.format, video.color)
+    upscaled = prefetch(upscale(grouped, backend), depth=2, name="upscale")
+    with closing(upscaled):
+        yield from encode(
+            upscaled, path, job.encoder, spec.result_format, spec.result_color,
+            video.time_base, video.rate, video.sample_aspect,
+        )  # fmt: skip
+
+
+def _count_losses(job: Job, plan: Plan, results: list[SegmentResult], report: Report) -> None:
+    """Say what of the source never became a picture."""
+    frames = sum(len(result.pts) for result in results)
+    if not frames:
+        raise OutputError(f"{job.info.path}: no frame of the part asked for decodes; nothing was written")
+    if frames < plan.packets:
+        report.count("coded pictures of the source that do not decode and are missing", plan.packets - frames)
+    duration = job.info.duration
+    if duration is None or not job.span.whole:
+        return
+    first, last = results[0].pts[0] if results[0].pts else 0, max(max(r.pts, default=0) for r in results)
+    length = float((last - first) * job.info.video.time_base)
+    if length < 0.98 * duration - 2:
+        report.warn(f"{job.info.path.name}: the picture ends after {length:.1f} s of {duration:.1f} s; is it complete?")
+
+
+def _usual_step(results: list[SegmentResult]) -> int:
+    """A duration for the last frame when the source gives none: the last step between two frames."""
+    pts = sorted(time for result in results[-2:] for time in result.pts)
+    return pts[-1] - pts[-2] if len(pts) > 1 else 1

@@ -1,0 +1,252 @@
+"""Plan, journal, resume: an episode as segments that are made once each and survive a crash.
+
+The work folder OUTPUT.vidsr/ holds `plan.json` (source hash, settings, versions, where each segment begins and ends)
+and a pair of files for each finished segment: its video, and a journal entry with its timestamps and hash. Every file
+is written under another name, forced to the disk and renamed, so a file that is there is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import av
+from filelock import FileLock, Timeout
+
+from vidsr.errors import OutputError, ResumeError, SourceError
+from vidsr.frames import SourceInfo, TimeRange
+from vidsr.media import open_input, packets, publish
+
+PLAN_VERSION = 1
+MIN_FRAMES = 240  # facts/video.md: shorter segments cost size and quality, each begins with a keyframe
+MAX_FRAMES = 2 * MIN_FRAMES
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of the source. start, end, seek: pts in the stream's time_base units (None: no limit, no seek).
+
+    packets: how many coded pictures the container has in it; fewer frames than that mean damage.
+    """
+
+    index: int
+    start: int | None
+    end: int | None
+    seek: int | None
+    packets: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole run, fixed before its first frame. settings, versions: what must not change on resuming."""
+
+    source: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    segments: tuple[Segment, ...]
+    version: int = PLAN_VERSION
+
+    @property
+    def packets(self) -> int:
+        return sum(segment.packets for segment in self.segments)
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """A finished segment. pts, durations: of its frames in presentation order, in the source's time_base units.
+
+    counts: what report.Report counted while it was made, kept so that a resumed run still tells.
+    """
+
+    index: int
+    pts: tuple[int, ...]
+    durations: tuple[int, ...]
+    sha256: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+def make_plan(
+    info: SourceInfo, span: TimeRange, settings: Mapping[str, Any], versions: Mapping[str, str]
+) -> Plan:
+    """Read every packet header of the video once and cut it at keyframes. SourceError when nothing is in `span`."""
+    pts, keyframes = _timestamps(info)
+    first = pts[0]
+    low = first + ceil(span.start / info.video.time_base) if span.start else None
+    high = first + ceil(span.end / info.video.time_base) if span.end is not None else None
+    chosen = [t for t in pts if (low is None or t >= low) and (high is None or t < high)]
+    if not chosen:
+        length = float((pts[-1] - first) * info.video.time_base)
+        raise SourceError(f"{info.path}: no frame in the part asked for; the video is {length:.1f} s long")
+    keys = set(keyframes)
+    cuts = [0]
+    if info.video.monotonic:
+        while len(chosen) - cuts[-1] >= MIN_FRAMES + MIN_FRAMES // 2:
+            at = range(cuts[-1] + MIN_FRAMES, min(cuts[-1] + MAX_FRAMES, len(chosen) - MIN_FRAMES // 2) + 1)
+            cuts.append(next((i for i in at if i < len(chosen) and chosen[i] in keys), at[-1]))
+    segments = []
+    for index, (a, b) in enumerate(zip(cuts, cuts[1:] + [len(chosen)])):
+        start = low if index == 0 else chosen[a]
+        end = high if b == len(chosen) else chosen[b]
+        segments.append(Segment(index, start, end, _seek_target(keyframes, start), b - a))
+    return Plan(_identity(info.path), dict(settings), dict(versions), tuple(segments))
+
+
+def _timestamps(info: SourceInfo) -> tuple[list[int], list[int]]:
+    """Sorted pts of all coded pictures that are to be shown, and those of keyframes among them."""
+    pts: list[int] = []
+    keyframes: list[int] = []
+    with open_input(info.path) as container:
+        stream: Any = container.streams[info.video.index]
+        for other in container.streams:
+            if other is not stream:
+                other.discard = av.stream.Discard.all
+        for packet in packets(container, [stream]):
+            time = packet.pts if packet.pts is not None else packet.dts
+            if not packet.size or time is None or packet.is_discard:
+                continue
+            pts.append(time)
+            if packet.is_keyframe:
+                keyframes.append(time)
+    if not pts:
+        raise SourceError(f"{info.path}: its video has no timestamps; remux it first")
+    return sorted(pts), sorted(keyframes)
+
+
+def _seek_target(keyframes: list[int], start: int | None) -> int | None:
+    """The keyframe before the one at or below `start`: leading pictures of an open GOP then have their references."""
+    if start is None:
+        return None
+    below = [key for key in keyframes if key <= start]
+    return below[-2] if len(below) >= 2 else None
+
+
+def _identity(path: Path) -> dict[str, Any]:
+    return {"name": path.name, "size": path.stat().st_size, "sha256": file_sha256(path)}
+
+
+class Workspace:
+    """The folder OUTPUT.vidsr/ of one run; one process at a time."""
+
+    def __init__(self, output: Path) -> None:
+        self.path = output.with_name(output.name + ".vidsr")
+        self._lock: FileLock | None = None
+
+    def open(self) -> None:
+        """Create the folder and lock it. OutputError when the place cannot be written or another run has it."""
+        try:
+            self.path.mkdir(parents=False, exist_ok=True)
+            self._lock = FileLock(self.path / "lock", timeout=0)
+            self._lock.acquire()
+        except Timeout as error:
+            raise OutputError(f"{self.path}: another vidsr is working there; wait for it or stop it") from error
+        except FileNotFoundError as error:
+            raise OutputError(f"{self.path.parent}: no such folder to write into; create it first") from error
+        except OSError as error:
+            reason = error.strerror or error
+            raise OutputError(f"{self.path}: cannot be written ({reason}); choose another place with -o") from error
+
+    def close(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    def remove(self) -> None:
+        """Delete the folder: the run is finished, or the user starts over."""
+        self.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Throw the unfinished work away but keep the folder and its lock."""
+        for path in self.path.iterdir():
+            if path.name != "lock":
+                path.unlink()
+
+    @property
+    def plan_path(self) -> Path:
+        return self.path / "plan.json"
+
+    def video_path(self, index: int) -> Path:
+        return self.path / f"segment-{index:05d}.mkv"
+
+    def _journal_path(self, index: int) -> Path:
+        return self.path / f"segment-{index:05d}.json"
+
+    def load_plan(self) -> Plan | None:
+        """The plan of unfinished work, None when there is none. ResumeError when it cannot be read."""
+        if not self.plan_path.exists():
+            return None
+        try:
+            raw = json.loads(self.plan_path.read_text())
+            if raw["version"] != PLAN_VERSION:
+                raise ValueError(f"format {raw['version']}")
+            segments = tuple(Segment(**segment) for segment in raw["segments"])
+            return Plan(raw["source"], raw["settings"], raw["versions"], segments)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise ResumeError(f"{self.plan_path}: unreadable ({error}); start over with --restart") from error
+
+    def save_plan(self, plan: Plan) -> None:
+        self._write(self.plan_path, asdict(plan))
+
+    def save_result(self, result: SegmentResult) -> None:
+        self._write(self._journal_path(result.index), asdict(result))
+
+    def load_result(self, index: int) -> SegmentResult | None:
+        """The journal entry of a segment whose video is there, whole and unchanged; None: it must be made."""
+        try:
+            raw = json.loads(self._journal_path(index).read_text())
+            result = SegmentResult(
+                raw["index"], tuple(raw["pts"]), tuple(raw["durations"]), raw["sha256"], raw["counts"]
+            )
+            return result if file_sha256(self.video_path(index)) == result.sha256 else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _write(self, path: Path, content: Any) -> None:
+        partial = path.with_name(path.name + ".part")
+        partial.write_text(json.dumps(content, indent=1, default=_plain))
+        publish(partial, path)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (Fraction, Path)):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} in a plan")
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_resumable(found: Plan, wanted: Plan, folder: Path) -> None:
+    """ResumeError that names every difference when `found`'s finished segments are not `wanted`'s."""
+    differences = []
+    if found.source["sha256"] != wanted.source["sha256"]:
+        differences.append("the source file's content")
+    for what in ("settings", "versions"):
+        old, new = getattr(found, what), json.loads(json.dumps(getattr(wanted, what), default=_plain))
+        for key in sorted(old.keys() | new.keys()):
+            if old.get(key) != new.get(key):
+                differences.append(f"{key.replace('_', ' ')} ({old.get(key)} then, {new.get(key)} now)")
+    if not differences and found.segments != wanted.segments:
+        differences.append("where the segments are cut")
+    if differences:
+        raise ResumeError(
+            f"{folder}: holds unfinished work that differs in {', '.join(differences)}; "
+            "repeat it as it was, or throw it away with --restart"
+        )
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes free where `path` (an existing folder) lies."""
+    return shutil.disk_usage(path).free

@@ -15,7 +15,7 @@ setup(
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="MIT",
-    python_requires=">=3.10",
+    python_requires=">=3.11",  # PyAV 18.1 asks for it
     package_dir={"": "."},
     packages=find_packages(include=["vidsr", "vidsr.*"]),
     package_data={"vidsr": ["py.typed", "weights/*.safetensors", "weights/*.md"]},

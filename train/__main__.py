@@ -10,7 +10,10 @@ import click
 from train.degrade import DEGRADATIONS
 
 
-def _weight(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
+Weights = tuple[tuple[str, float], ...]
+
+
+def _weight(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> Weights:
     pairs = []
     for value in values:
         pattern, _, number = value.rpartition("=")
@@ -66,7 +69,7 @@ def resnet(resume: bool, **options) -> None:  # type: ignore[no-untyped-def]
         options["rate"] = 1e-3 if options["generator"] == "compact" else 4e-4
     try:
         weights = train(Options(**options), resume, click.echo)
-    except (ValueError, FileNotFoundError, NotFinite) as error:
+    except (ValueError, OSError, NotFinite) as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"wrote {weights}")
 
@@ -77,24 +80,30 @@ def resnet(resume: bool, **options) -> None:  # type: ignore[no-untyped-def]
 @weight_option
 @click.option("--degrade", type=click.Choice(DEGRADATIONS), default="video", show_default=True,
               help="video measures both clean and compressed sources.")  # fmt: skip
-def evaluate(weights_file: Path, stills: str, weights: tuple[tuple[str, float], ...], degrade: str) -> None:
+def evaluate(weights_file: Path, stills: str, weights: Weights, degrade: str) -> None:
     """PSNR and SSIM of WEIGHTS_FILE and of bicubic on the validation pictures: a table, then JSON."""
-    from train.evaluate import evaluate as measure
-    from train.pairs import validation_pairs
-    from train.stills import load_stills
+    from train.evaluate import Validation
     from vidsr.checkpoint import load_generator
 
-    generator = load_generator(weights_file)
-    pictures = load_stills(stills, "validation", weights, 420)
-    found = {}
-    click.echo(f"{len(pictures)} validation pictures\n{'source':12}{'':12}{'PSNR dB':>10}{'SSIM':>10}")
-    for name in dict.fromkeys(["none", degrade]):
-        pairs = validation_pairs(pictures, name)
-        found[name] = {"generator": measure(generator, *pairs), "bicubic": measure(None, *pairs)}
-        for who, values in found[name].items():
+    validation = Validation(stills, weights, degrade, click.echo)
+    metrics = validation.measure(load_generator(weights_file))
+    click.echo(f"{'source':12}{'':12}{'PSNR dB':>10}{'SSIM':>10}")
+    for name, found in metrics.items():
+        for who, values in (("bicubic", validation.bicubic[name]), (weights_file.stem, found)):
             source = "clean" if name == "none" else "compressed"
             click.echo(f"{source:12}{who:12}{values['psnr']:10.2f}{values['ssim']:10.4f}")
-    click.echo(json.dumps(found))
+    click.echo(json.dumps({name: {"generator": metrics[name], "bicubic": validation.bicubic[name]} for name in metrics}))
+
+
+@main.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("weights_file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--meta", "metadata", multiple=True, callback=_meta, metavar="KEY=TEXT", help="Into the weights file.")
+def export(run: Path, weights_file: Path, metadata: dict[str, str]) -> None:
+    """Measure the checkpoint in the folder RUN again and write its weights to WEIGHTS_FILE."""
+    from train.resnet import publish
+
+    publish(run, weights_file, metadata, click.echo)
 
 
 if __name__ == "__main__":

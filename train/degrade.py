@@ -130,10 +130,11 @@ def compress(frames: list[Planes], how: Compression) -> Planes:
         # libx264's MB-tree reads memory it has not set at the end of so short a clip: its output varied between calls.
         encoder.options = {"crf": str(how.quality), "mbtree": "0", **how.options}
         if how.codec == "libx265":
-            encoder.options = {"crf": str(how.quality), **how.options, "x265-params": "log-level=none:pools=none:frame-threads=1"}
+            quiet = {"x265-params": "log-level=none:pools=none:frame-threads=1"}
+            encoder.options = {"crf": str(how.quality), **how.options, **quiet}
     else:
-        quality = str(how.quality)
-        encoder.options = {"qmin": quality, "qmax": quality, "flags": "+qscale", "global_quality": str(118 * how.quality)}
+        scale = str(how.quality)
+        encoder.options = {"qmin": scale, "qmax": scale, "flags": "+qscale", "global_quality": str(118 * how.quality)}
     packets = []
     for index, planes in enumerate(frames):
         frame = av.VideoFrame(width, height, "yuv420p")

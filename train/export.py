@@ -26,9 +26,7 @@ def export(
 
     options: of the run; its `metadata` (name, data, licence, attribution) goes in as it is.
     """
-    measured = {
-        name: {"generator": metrics[name], "bicubic": bicubic[name]} for name in metrics
-    }
+    measured = {name: {"generator": metrics[name], "bicubic": bicubic[name]} for name in metrics}
     metadata = {
         "steps": str(steps),
         "minutes": f"{minutes:.1f}",

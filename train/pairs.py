@@ -16,6 +16,7 @@ from train.stills import FLAT, TRIES, Stills, detail_of, load_stills
 
 WINDOW = 384  # highres side of a pooled pair: large enough for a codec to behave as in a whole frame
 _MARGIN = 2 * MAX_PAN * MAX_FRAMES
+LARGEST = WINDOW + _MARGIN  # the side of what has to be cut from a still for that
 _WORKER_SHARE = 0.35  # of a core; the rest is the training's
 
 
@@ -96,11 +97,11 @@ def _renew(folder, weights, seed, highres, lowres, filled, lock) -> None:  # typ
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     parent = os.getppid()
-    stills = load_stills(folder, "train", weights, WINDOW + _MARGIN)
+    stills = load_stills(folder, "train", weights, LARGEST)
     rng = np.random.default_rng([seed, time.time_ns()])
     while os.getppid() == parent:
         started = time.perf_counter()
-        high, low = degrade_window(stills.draw(rng, WINDOW + _MARGIN), WINDOW, rng)
+        high, low = degrade_window(stills.draw(rng, LARGEST), WINDOW, rng)
         with lock:
             entry = filled.value % len(highres)
             highres[entry], lowres[entry] = torch.from_numpy(high.copy()), torch.from_numpy(low)
@@ -118,7 +119,7 @@ def validation_pairs(stills: Stills, degrade: str, seed: int = 2004) -> tuple[Te
     lowres, highres = [], []
     for index, still in enumerate(stills.stills):
         rng = np.random.default_rng([seed, index])
-        window = Stills([still]).draw(rng, WINDOW + _MARGIN, min_scale=1)
+        window = Stills([still]).draw(rng, LARGEST, min_scale=1)
         if degrade == "video":
             high, low = degrade_window(window, WINDOW, rng)
             lowres.append(_to_float(low[None]))

@@ -6,25 +6,24 @@ options.json, log.jsonl, checkpoint.pt (to go on from) and generator.safetensors
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
-import os
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from train.evaluate import evaluate
+from train.evaluate import Validation
 from train.export import export
-from train.pairs import CleanPairs, Pairs, VideoPairs, validation_pairs
+from train.pairs import CleanPairs, Pairs, VideoPairs
+from train.state import State, StopSignals, update_average
 from train.stills import load_stills
 from vidsr.models import Compact, SRResNet
 
@@ -65,90 +64,72 @@ class NotFinite(RuntimeError):
 
 def train(options: Options, resume: bool = False, say: Callable[[str], None] = print) -> Path:
     """Run the training; returns the path of the exported weights. SIGINT and SIGTERM end it after a checkpoint."""
+    out, checkpoint = Path(options.out), Path(options.out) / "checkpoint.pt"
     if options.steps is None and options.minutes is None:
-        raise ValueError("steps or minutes: got neither, expected at least one")
-    out = Path(options.out)
+        raise ValueError("--steps or --minutes: got neither, expected at least one")
+    if checkpoint.exists() and not resume:
+        raise ValueError(f"{out} already holds a run: add --resume to go on with it, or choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    (out / "options.json").write_text(json.dumps(asdict(options), indent=2) + "\n")
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
-
     generator = build_generator(options).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     optimiser = torch.optim.Adam(generator.parameters(), lr=options.rate)
     state = State(generator, average, optimiser, rng)
     if resume:
-        state.load(out / "checkpoint.pt")
+        state.load(checkpoint)
+    (out / "options.json").write_text(json.dumps(asdict(options), indent=2) + "\n")
 
+    validation, log = Validation(options.stills, options.weights, options.degrade, say), out / "log.jsonl"
     pairs = open_pairs(options)
-    held_out = load_stills(options.stills, "validation", options.weights, 420)
-    fixed = {name: validation_pairs(held_out, name) for name in dict.fromkeys(["none", options.degrade])}
-    bicubic = {name: evaluate(None, *pair) for name, pair in fixed.items()}
-    say(f"{len(held_out)} validation pictures; bicubic {bicubic}")
-
     bf16 = options.bf16 if options.bf16 is not None else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    stopped: list[int] = []
-    handlers = {s: signal.signal(s, lambda number, _: stopped.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
-    log = (out / "log.jsonl").open("a")
     saved = validated = time.monotonic()
     started = saved - state.seconds
     losses: list[float] = []
-
-    def progress() -> float:
-        return max(
-            state.step / options.steps if options.steps else 0.0,
-            (time.monotonic() - started) / (60 * options.minutes) if options.minutes else 0.0,
-        )
-
-    def report() -> dict[str, Any]:
-        metrics = {name: evaluate(average, *pair) for name, pair in fixed.items()}
-        entry = {"step": state.step, "minutes": round(state.seconds / 60, 2), "loss": float(np.mean(losses or [0])),
-                 "rate": optimiser.param_groups[0]["lr"], "validation": metrics}  # fmt: skip
-        log.write(json.dumps(entry) + "\n")
-        log.flush()
-        gains = ", ".join(f"{n} {m['psnr']:.2f} dB ({m['psnr'] - bicubic[n]['psnr']:+.2f}) {m['ssim']:.4f} "
-                          f"({m['ssim'] - bicubic[n]['ssim']:+.4f})" for n, m in metrics.items())  # fmt: skip
-        say(f"step {state.step}, {entry['minutes']} min, loss {entry['loss']:.5f}: {gains}")
-        losses.clear()
-        return metrics
-
-    try:
-        while (done := progress()) < 1 and not stopped:
-            rate = options.rate * 0.5 * (1 + math.cos(math.pi * done)) * min(1.0, (state.step + 1) / options.warmup)
-            optimiser.param_groups[0]["lr"] = rate
+    with StopSignals() as stop, contextlib.closing(pairs):
+        while (done := progress(options, state.step, time.monotonic() - started)) < 1 and not stop.received:
+            optimiser.param_groups[0]["lr"] = rate_at(options, done, state.step)
             lowres, highres = pairs.batch(rng, options.batch, options.crop)
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 result = generator(lowres.contiguous(memory_format=torch.channels_last))
             loss = LOSSES[options.loss](result.float(), highres)
             if not torch.isfinite(loss):
-                raise NotFinite(f"loss is {loss.item()} at step {state.step}: go on from the checkpoint, lower the rate")
+                raise NotFinite(f"loss is {loss.item()} at step {state.step}: resume with a lower --rate or --clip")
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(generator.parameters(), options.clip)
             optimiser.step()
-            # The average starts short, so that it forgets the initial weights.
+            # The average starts short, so that it soon forgets the initial weights.
             update_average(average, generator, min(options.ema, (1 + state.step) / (10 + state.step)))
             losses.append(loss.item())
             state.step += 1
-            now = time.monotonic()
-            state.seconds = now - started
-            if now - validated > 60 * options.validate_minutes:
-                report()
+            state.seconds = time.monotonic() - started
+            if time.monotonic() - validated > 60 * options.validate_minutes:
+                validation.report(average, log, state.step, state.seconds / 60, float(np.mean(losses)))
+                losses.clear()
                 validated = time.monotonic()
-            if now - saved > 60 * options.checkpoint_minutes:
-                state.save(out / "checkpoint.pt")
+            if time.monotonic() - saved > 60 * options.checkpoint_minutes:
+                state.save(checkpoint)
                 saved = time.monotonic()
-        state.save(out / "checkpoint.pt")
-        weights = out / "generator.safetensors"
-        export(average, weights, asdict(options), state.step, state.seconds / 60, report(), bicubic)
-    finally:
-        pairs.close()
-        log.close()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    if stopped:
-        raise SystemExit(128 + stopped[0])
+        state.save(checkpoint)
+    if stop.received:
+        say(f"stopped at step {state.step}: the same command with --resume goes on")
+        raise SystemExit(128 + stop.received)
+    metrics = validation.report(average, log, state.step, state.seconds / 60, float(np.mean(losses or [0])))
+    weights = out / "generator.safetensors"
+    export(average, weights, asdict(options), state.step, state.seconds / 60, metrics, validation.bicubic)
     return weights
+
+
+def progress(options: Options, step: int, seconds: float) -> float:
+    """How much of the run is done, 0..1 and a little above: of its steps or its minutes, whichever is further."""
+    by_steps = step / options.steps if options.steps else 0.0
+    return max(by_steps, seconds / (60 * options.minutes) if options.minutes else 0.0)
+
+
+def rate_at(options: Options, done: float, step: int) -> float:
+    """Learning rate: a short linear warm-up, then a cosine that reaches zero when the run is done."""
+    return options.rate * min(1.0, (step + 1) / options.warmup) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def build_generator(options: Options) -> nn.Module:
@@ -167,49 +148,14 @@ def open_pairs(options: Options) -> Pairs:
     return CleanPairs(load_stills(options.stills, "train", options.weights, options.crop))
 
 
-@torch.no_grad()
-def update_average(average: nn.Module, generator: nn.Module, decay: float) -> None:
-    """Move `average` towards `generator`; BatchNorm's running statistics are averaged with the weights they suit."""
-    for mean, value in zip(average.state_dict().values(), generator.state_dict().values()):
-        if mean.is_floating_point():
-            mean.lerp_(value, 1 - decay)
-        else:
-            mean.copy_(value)
-
-
-@dataclass
-class State:
-    """All that a checkpoint holds: resuming goes on as if the run had never stopped."""
-
-    generator: nn.Module
-    average: nn.Module
-    optimiser: torch.optim.Optimizer
-    rng: np.random.Generator
-    step: int = 0
-    seconds: float = 0.0
-
-    def save(self, path: Path) -> None:
-        checkpoint = {
-            "generator": self.generator.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "numpy": self.rng.bit_generator.state,
-            "torch": torch.get_rng_state(),
-            "step": self.step,
-            "seconds": self.seconds,
-        }
-        partial = path.with_name(path.name + ".part")
-        with partial.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-
-    def load(self, path: Path) -> None:
-        checkpoint = torch.load(path, weights_only=True)
-        self.generator.load_state_dict(checkpoint["generator"])
-        self.average.load_state_dict(checkpoint["average"])
-        self.optimiser.load_state_dict(checkpoint["optimiser"])
-        self.rng.bit_generator.state = checkpoint["numpy"]
-        torch.set_rng_state(checkpoint["torch"])
-        self.step, self.seconds = checkpoint["step"], checkpoint["seconds"]
+def publish(run: Path, weights: Path, metadata: dict[str, str], say: Callable[[str], None] = print) -> None:
+    """Measure the averaged weights in `run`'s checkpoint and write them, with more metadata, to `weights`."""
+    options = Options(**json.loads((run / "options.json").read_text()))
+    generator = build_generator(options).eval()
+    checkpoint = torch.load(run / "checkpoint.pt", weights_only=True)
+    generator.load_state_dict(checkpoint["average"])
+    pairs = tuple((pattern, weight) for pattern, weight in options.weights)
+    validation = Validation(options.stills, pairs, options.degrade, say)
+    about = asdict(options) | {"metadata": options.metadata | metadata}
+    metrics = validation.measure(generator)
+    export(generator, weights, about, checkpoint["step"], checkpoint["seconds"] / 60, metrics, validation.bicubic)

@@ -15,8 +15,8 @@ from vidsr.models import SRResNet
 
 # Bilinear x2 as a 3x3 filter for each of the four pixels that PixelShuffle(2) makes of one, rows and columns alike.
 _PHASES = torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.75, 0.25]])
-# (sign, knot): hinges max(0, sign * (colour - knot)). The first is the straight line, the others bend the two ends only,
-# so that no large terms have to cancel in the middle: bfloat16 could not hold that.
+# (sign, knot): hinges max(0, sign * (colour - knot)). The first is the straight line, the others bend the two ends
+# only, so that no large terms have to cancel in the middle: bfloat16 could not hold that.
 _HINGES = [(1, 0.0)] + [h for k in (0.02, 0.05, 0.1, 0.2, 0.35) for h in ((-1, k), (1, 1 - k))]
 _DARKEST = 0.004  # atanh is infinite at black and white; one 8-bit level from them is near enough
 
@@ -63,7 +63,7 @@ def _carry(conv: nn.Conv2d, source: int, target: int, sign: int, knot: float) ->
 
 
 def _fit_atanh() -> tuple[Tensor, float]:
-    """Weights of the hinges and an offset that add up to atanh(2x - 1), weighted so that the error after tanh counts."""
+    """Weights of the hinges and an offset that add up to atanh(2x - 1), fitted by the error after tanh."""
     x = np.linspace(0, 1, 1001)
     hinges = [np.maximum(0, sign * (x - knot)) for sign, knot in _HINGES]
     design = np.stack([*hinges, np.ones_like(x)], axis=1)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import nn
 
 from vidsr.errors import ModelError, UsageError
-from vidsr.models import ARCHITECTURES
+
+if TYPE_CHECKING:  # PyTorch takes seconds to load: only what touches tensors imports it
+    from torch import nn
 
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT_MODEL = "fast"
@@ -47,6 +48,8 @@ def find_model(name: str) -> ModelInfo:
 
 def load_generator(path: str | Path) -> nn.Module:
     """The generator in `path`, float32, in eval mode, on the CPU. ModelError when the file is not one of ours."""
+    from vidsr.models import ARCHITECTURES
+
     info = _read_info(Path(path))
     architecture = info.metadata.get("architecture", "")
     if architecture not in ARCHITECTURES:
@@ -64,6 +67,8 @@ def load_generator(path: str | Path) -> nn.Module:
 
 def save_generator(generator: nn.Module, path: str | Path, metadata: Mapping[str, str]) -> None:
     """Write `generator`'s weights and `metadata` (plus its architecture and hyper-parameters) to `path`, atomically."""
+    from safetensors.torch import save_file
+
     path = Path(path)
     own = {"architecture": generator.NAME} | {k: str(v) for k, v in generator.hyperparameters.items()}  # type: ignore
     partial = path.with_name(path.name + ".part")
@@ -74,7 +79,7 @@ def save_generator(generator: nn.Module, path: str | Path, metadata: Mapping[str
 
 def _read_info(path: Path) -> ModelInfo:
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="numpy") as file:
             return ModelInfo(path.stem, path, dict(file.metadata() or {}))
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: not a safetensors file ({str(error).splitlines()[0]})") from error

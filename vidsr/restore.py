@@ -114,7 +114,7 @@ def _load(file: BinaryIO) -> _Layout:
             file.seek(item.start)
             data = file.read(item.end - item.start)
             if item.id == matroska.SEEK_HEAD:
-                layout.checked = matroska.content_of(data)[0].id == CRC32
+                layout.checked = any(child.id == CRC32 for child in matroska.content_of(data))
             else:
                 layout.blocks.append(_Block(item.id, item.start, data, data))
     layout.head_end = layout.head_end or size

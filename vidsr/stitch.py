@@ -71,7 +71,7 @@ def choose_tracks(info: SourceInfo, output: Path, drop: Collection[str]) -> Keep
             elif "unsupported" in drop:
                 dropped.append(track)
             else:
-                cure = "" if container == "matroska" and track.kind == "data" else _CURES[container] + ", or "
+                cure = "" if track.kind in ("data", "unknown") else _CURES[container] + ", or "
                 raise UsageError(
                     f"{info.path}: {_what(track)} cannot live in {_name(container)}{reason}: "
                     f"{cure}leave it out with --drop {track.index} (all such: --drop unsupported)"

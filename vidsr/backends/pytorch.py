@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from vidsr.backends.base import BackendSpec
+from vidsr.backends.fused import FusedCompact
 from vidsr.backends.tiles import auto_tile, in_tiles, reduce_by_area
 from vidsr.checkpoint import load_generator
 from vidsr.color import from_rgb, to_rgb
 from vidsr.errors import BackendError, UsageError
 from vidsr.frames import Frame, FrameBatch
-from vidsr.models.fold import fold
+from vidsr.models.fold import Folded, FoldedCompact, fold
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _CHUNK_PIXELS = 1 << 20  # source pixels given to a CUDA device at once
@@ -54,8 +55,12 @@ class TorchBackend:
         folded = fold(generator)
         if not 1 <= spec.scale <= folded.scale:
             raise UsageError(f"scale {spec.scale}: the model {_name(spec)} enlarges up to {folded.scale} times")
-        self._generator = folded.to(self._device)
-        self._generator.body.to(_DTYPES[precision], memory_format=torch.channels_last)
+        self._fused: FusedCompact | None = None
+        if isinstance(folded, FoldedCompact):
+            self._fused = folded = FusedCompact(folded, spec.scale, spec.result_format, spec.result_color)
+        self._generator: Folded = folded.to(self._device)
+        self._generator.body.to(dtype=_DTYPES[precision])
+        self._generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._tile: int | None = spec.tile or None
         self._chunk = 0
         self.description = f"{_device_name(self._device)}, {precision}, {_name(spec)}"
@@ -113,8 +118,12 @@ class TorchBackend:
         stacks = [self._upload([f.planes[i] for f in frames], chunk) for i in range(len(frames[0].planes))]
         lowres = to_rgb(stacks, spec.source_format, spec.source_color)
         highres = in_tiles(self._generator, lowres, self._tile or 0)
-        highres = reduce_by_area(highres, self._generator.scale, spec.scale)
-        planes = [plane.cpu().numpy() for plane in from_rgb(highres, spec.result_format, spec.result_color)]
+        if self._fused:
+            results = self._fused.planes(highres)
+        else:
+            highres = reduce_by_area(highres, self._generator.scale, spec.scale)
+            results = from_rgb(highres, spec.result_format, spec.result_color)
+        planes = [plane.cpu().numpy() for plane in results]
         return [
             Frame(tuple(plane[i] for plane in planes), frame.pts, frame.duration) for i, frame in enumerate(frames)
         ]

@@ -18,16 +18,24 @@ def in_tiles(generator: Folded, x: Tensor, tile: int) -> Tensor:
     if not tile or (tile >= height and tile >= width):
         return generator(x)
     scale, radius = generator.scale, generator.radius
-    result = x.new_empty((x.shape[0], 3, height * scale, width * scale))
+    result: Tensor | None = None
     for top in range(0, height, tile):
         for left in range(0, width, tile):
             bottom, right = min(top + tile, height), min(left + tile, width)
             y, x0 = max(top - radius, 0), max(left - radius, 0)
             piece = generator(x[:, :, y : bottom + radius, x0 : right + radius])
+            if result is None:
+                size = (x.shape[0], piece.shape[1], height * scale, width * scale)
+                result = torch.empty(size, dtype=piece.dtype, device=x.device, memory_format=_layout(piece))
             result[:, :, top * scale : bottom * scale, left * scale : right * scale] = piece[
                 :, :, (top - y) * scale : (bottom - y) * scale, (left - x0) * scale : (right - x0) * scale
             ]
+    assert result is not None
     return result
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    return torch.contiguous_format if x.is_contiguous() else torch.channels_last
 
 
 def auto_tile(width: int, height: int, generator: Folded, available_bytes: int) -> int:
@@ -35,18 +43,18 @@ def auto_tile(width: int, height: int, generator: Folded, available_bytes: int) 
 
     At least 32, however short memory is.
     """
-    budget = available_bytes / 2 - 4 * 12 * width * height * generator.scale**2  # the result and its planes
-    each = activation_bytes(generator)
-    if width * height * each <= budget:
+    layer, output = activation_bytes(generator)
+    budget = available_bytes / 2 - 3 * output * width * height  # the result, and twice as much to make planes of it
+    if width * height * layer <= budget:
         return 0
-    side = int((max(budget, 0) / each) ** 0.5) - 2 * generator.radius
+    side = int((max(budget, 0) / layer) ** 0.5) - 2 * generator.radius
     return max(32, side // 16 * 16)
 
 
-def activation_bytes(generator: Folded) -> float:
-    """Memory a source pixel needs inside `generator`: the most that the input and output of one layer take.
+def activation_bytes(generator: Folded) -> tuple[float, float]:
+    """Bytes a source pixel takes inside `generator` (the most that a layer's input and output take) and in its output.
 
-    Measured by giving it a small picture; half as much again is added for what libraries copy.
+    Measured by giving it a small picture; half as much again is added inside for what libraries copy.
     """
     most = 0
     side = 16
@@ -59,31 +67,40 @@ def activation_bytes(generator: Folded) -> float:
     device = next((p.device for p in generator.parameters()), torch.device("cpu"))
     try:
         with torch.inference_mode():
-            generator(torch.zeros(1, 3, side, side, device=device))
+            output = generator(torch.zeros(1, 3, side, side, device=device))
     finally:
         for handle in handles:
             handle.remove()
-    return 1.5 * most / side**2
+    return 1.5 * most / side**2, output.numel() * output.element_size() / side**2
 
 
-def reduce_by_area(x: Tensor, scale: int, wanted: int) -> Tensor:
-    """[N, C, scale*H, scale*W] -> [N, C, wanted*H, wanted*W]: each result pixel is the mean of the area it covers.
+def area_weights(scale: int, wanted: int) -> list[list[float]]:
+    """[wanted][scale]: how much of each of `scale` pixels is in the means over `wanted` equal parts of them.
 
-    From 4 to 3 the weights are (3 1 0 0), (0 2 2 0), (0 0 1 3), a quarter each. `interpolate(mode="area")` would take
-    the plain mean of every pixel touched, which is blurrier and a third of a pixel off at both ends of each group.
+    From 4 to 3 they are (3 1 0 0), (0 2 2 0), (0 0 1 3), a quarter each. `interpolate(mode="area")` would take the
+    plain mean of every pixel touched, which is blurrier and further off from the middle of each part.
     """
-    if wanted == scale:
-        return x
-    return _reduce(_reduce(x, 2, scale, wanted), 3, scale, wanted)
-
-
-def _reduce(x: Tensor, dim: int, scale: int, wanted: int) -> Tensor:
-    groups = x.unflatten(dim, (-1, scale)).unbind(dim + 1)
-    results = []
+    rows = []
     for i in range(wanted):
         start, stop = i * scale / wanted, (i + 1) * scale / wanted
         overlaps = [max(0.0, min(stop, k + 1) - max(start, k)) * wanted / scale for k in range(scale)]
-        terms = [(group, weight) for group, weight in zip(groups, overlaps, strict=True) if weight > 1e-9]
+        rows.append([weight if weight > 1e-9 else 0.0 for weight in overlaps])
+    return rows
+
+
+def reduce_by_area(x: Tensor, scale: int, wanted: int) -> Tensor:
+    """[N, C, scale*H, scale*W] -> [N, C, wanted*H, wanted*W]: each result pixel is the mean of the area it covers."""
+    if wanted == scale:
+        return x
+    rows = area_weights(scale, wanted)
+    return _reduce(_reduce(x, 2, rows), 3, rows)
+
+
+def _reduce(x: Tensor, dim: int, rows: list[list[float]]) -> Tensor:
+    groups = x.unflatten(dim, (-1, len(rows[0]))).unbind(dim + 1)
+    results = []
+    for row in rows:
+        terms = [(group, weight) for group, weight in zip(groups, row, strict=True) if weight]
         total = terms[0][0] * terms[0][1]
         for group, weight in terms[1:]:
             total.add_(group, alpha=weight)

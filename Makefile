@@ -1,0 +1,46 @@
+# make demo: upscale the bundled clip.  make test: everything CI checks.  Both need only Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+OUT := out
+
+.PHONY: demo test lint types unit wheel-gate clean
+
+# The pinned torch is asked for by itself first: a range would let pip take another build.
+$(VENV)/installed: setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt torch==2.13.0
+	$(PIP) install -c constraints.txt -e .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(PIP) install -c constraints.txt -e '.[dev]' setuptools wheel
+	touch $@
+
+demo: $(VENV)/installed
+	@mkdir -p $(OUT)
+	@$(BIN)/python demo/run.py demo/episode.mkv $(OUT)
+
+test: lint types unit wheel-gate
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+
+types: $(VENV)/installed-dev
+	$(BIN)/mypy
+
+unit: $(VENV)/installed-dev
+	$(BIN)/python -m pytest
+
+# Only vidsr may be in the wheel, weights included, and it must work without the checkout.
+wheel-gate: $(VENV)/installed-dev
+	rm -rf build dist .venv-wheel
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip --quiet --disable-pip-version-check install --no-deps dist/*.whl
+	$(BIN)/python tests/wheel_gate.py .venv-wheel/bin/python $(BIN)/python
+	rm -rf .venv-wheel build
+
+clean:
+	rm -rf $(VENV) .venv-wheel build dist $(OUT) *.egg-info

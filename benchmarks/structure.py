@@ -46,7 +46,8 @@ def structure(clips: Path, scale: int, backend: str, only: str, save: bool) -> N
 def _one(path: Path, folder: Path, scale: int, backend: str) -> dict[str, object]:
     start = time.monotonic()
     part = ["--duration", LONG[path.name]] if path.name in LONG else []
-    command = [str(path), "-o", str(folder), "--scale", str(scale), "--backend", backend, "--preset", "ultrafast", *part]
+    command = [str(path), "-o", str(folder), "--scale", str(scale), "--backend", backend, "--preset", "ultrafast"]
+    command += part
     if backend == "nearest":
         command += ["--codec", "x264"]
     code, output, errors = _vidsr(command)
@@ -62,9 +63,12 @@ def _one(path: Path, folder: Path, scale: int, backend: str) -> dict[str, object
         drops = [word for line in notes if "dropped: #" in line
                  for word in ("--drop", line.split("#")[1].split()[0])]  # fmt: skip
         code, output, errors = _vidsr(["verify", str(path), str(result), "--scale", str(scale), *drops, *part])
-        outcome, detail = ("verified", output.strip().splitlines()[-1].split(": ", 1)[1]) if code == 0 else ("FAILED", output)
+        last = output.strip().splitlines()[-1] if output.strip() else errors.strip()
+        outcome, detail = ("verified", last.split(": ", 1)[1]) if code == 0 else ("FAILED", f"verify: {output}{errors}")
         detail = "; ".join([detail, *dropped, *notes])
-    elif code in (1, 2) and "Traceback" not in errors and path.name in errors and "unexpected" not in errors:
+    elif code in (1, 2) and "Traceback" not in errors and path.name in errors and "unexpected" not in errors and (
+        "does not prove" not in errors
+    ):
         outcome = "refused"
     left = [p.name for p in folder.iterdir()]
     if outcome == "refused" and any(not name.endswith(".vidsr") for name in left):

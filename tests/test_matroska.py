@@ -330,7 +330,7 @@ PATCHES = [TrackPatch(0, source=0, sample_aspect=Fraction(8, 9)), TrackPatch(1, 
 @pytest.mark.parametrize("crc", [True, False])
 @pytest.mark.parametrize("attachment", [0, 20_000])
 @pytest.mark.parametrize("chapters", [0, 2])
-@pytest.mark.parametrize("padding", [0, 40, 3000])
+@pytest.mark.parametrize("padding", [0, 3000])
 def test_everything_is_restored(tmp_path: Path, crc: bool, attachment: int, chapters: int, padding: int) -> None:
     path = tmp_path / "a.mkv"
     mux(path, crc=crc, attachment=attachment, chapters=chapters)
@@ -355,7 +355,8 @@ def test_everything_is_restored(tmp_path: Path, crc: bool, attachment: int, chap
         found = [chapter["metadata"]["title"] for chapter in file.chapters()]
         assert found == ["オープニング", "Part A"]  # FFmpeg shows the last name
         if attachment:
-            assert next(s for s in file.streams if s.type == "attachment").data == bytes(attachment)
+            (font,) = file.streams.attachments
+            assert font.data == bytes(attachment)
     content = [packet[:2] + packet[4:] for packet in before]
     assert [packet[:2] + packet[4:] for packet in packets(path)] == content
 
@@ -377,7 +378,7 @@ def test_packets_and_seeking_stay(tmp_path: Path) -> None:
             with av.open(str(name)) as file:
                 file.seek(target, stream=file.streams.video[0], backward=True)
                 pictures.append([(f.pts, f.to_ndarray().tobytes()) for f in file.decode(video=0)])
-        assert pictures[0] == pictures[1] and pictures[0][0][0] <= target
+        assert pictures[0] == pictures[1] and (pictures[0][0][0] or 0) <= target
 
 
 def test_chapters_that_fit_no_header_go_to_the_end(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import signal
 from pathlib import Path
 
 import cv2
@@ -189,7 +190,7 @@ def test_resume_equals_an_uninterrupted_run(options: Options, monkeypatch: pytes
         real(*arguments)  # type: ignore[arg-type]
         calls += 1
         if calls == 4:
-            resnet.signal.raise_signal(resnet.signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(resnet, "update_average", interrupting)
     with pytest.raises(SystemExit):

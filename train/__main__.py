@@ -9,7 +9,6 @@ import click
 
 from train.degrade import DEGRADATIONS
 
-
 Weights = tuple[tuple[str, float], ...]
 
 
@@ -92,7 +91,7 @@ def evaluate(weights_file: Path, stills: str, weights: Weights, degrade: str) ->
         for who, values in (("bicubic", validation.bicubic[name]), (weights_file.stem, found)):
             source = "clean" if name == "none" else "compressed"
             click.echo(f"{source:12}{who:12}{values['psnr']:10.2f}{values['ssim']:10.4f}")
-    click.echo(json.dumps({name: {"generator": metrics[name], "bicubic": validation.bicubic[name]} for name in metrics}))
+    click.echo(json.dumps({"generator": metrics, "bicubic": validation.bicubic}))
 
 
 @main.command()

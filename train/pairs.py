@@ -56,7 +56,7 @@ class VideoPairs:
         arguments = (folder, weights, seed, self.highres, self.lowres, self.filled, self.lock)
         self.worker = context.Process(target=_renew, args=arguments, daemon=True)
         self.worker.start()
-        while self.filled.value < min(256, entries):
+        while self.filled.value < min(64, entries):
             if not self.worker.is_alive():
                 raise RuntimeError("the process that makes the training pairs has died: see its message above")
             time.sleep(0.1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -57,8 +57,8 @@ def load_generator(path: str | Path) -> nn.Module:
         raise ModelError(f"{path}: unknown architecture {architecture!r}: expected one of {known} in its metadata")
     try:
         with safe_open(path, framework="pt") as file:
-            state = {key: file.get_tensor(key).float() if file.get_slice(key).get_dtype() != "I64"
-                     else file.get_tensor(key) for key in file.keys()}
+            tensors = ((key, file.get_tensor(key)) for key in file.keys())  # noqa: SIM118 (it is no dict)
+            state = {key: value.float() if value.is_floating_point() else value for key, value in tensors}
         return ARCHITECTURES[architecture].from_state_dict(state, info.metadata).eval()
     except (KeyError, IndexError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
@@ -70,7 +70,8 @@ def save_generator(generator: nn.Module, path: str | Path, metadata: Mapping[str
     from safetensors.torch import save_file
 
     path = Path(path)
-    own = {"architecture": generator.NAME} | {k: str(v) for k, v in generator.hyperparameters.items()}  # type: ignore
+    described: Any = generator
+    own = {"architecture": described.NAME} | {k: str(v) for k, v in described.hyperparameters.items()}
     partial = path.with_name(path.name + ".part")
     state = {key: value.detach().cpu().contiguous() for key, value in generator.state_dict().items()}
     save_file(state, partial, metadata={**metadata, **own})

@@ -142,6 +142,7 @@ def print_models(models: list[ModelInfo]) -> None:
     """`vidsr models`."""
     for model in models:
         data = model.metadata
-        print(f"{model.name}: {data.get('architecture', '?')}, {data.get('scale', '?')}x, licence {data.get('licence', '?')}")
+        words = (data.get("architecture", "?"), f"{data.get('scale', '?')}x", f"licence {data.get('licence', '?')}")
+        print(f"{model.name}: {', '.join(words)}")
         for key in sorted(k for k in data if k.startswith(("metrics", "psnr", "ssim", "gain"))):
             print(f"  {key}: {data[key]}")

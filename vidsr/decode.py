@@ -12,7 +12,7 @@ from av.codec.context import ThreadType
 
 from vidsr.errors import SourceError
 from vidsr.frames import Frame, PixelFormat, StreamInfo
-from vidsr.media import open_input, packets
+from vidsr.media import discard_others, open_input, packets
 from vidsr.report import Report
 
 # Up to this many luma samples a picture decodes at over a thousand a second on one core: threads would only add delay.
@@ -52,9 +52,7 @@ def _decode(path: Path, video: StreamInfo, seek: int | None, report: Report) -> 
         # Frame threads make the concealment of damaged frames depend on timing; slices do not.
         small = video.width * video.height <= ONE_THREAD_SAMPLES
         stream.thread_type = ThreadType.NONE if small else ThreadType.AUTO
-        for other in container.streams:
-            if other is not stream:
-                other.discard = av.stream.Discard.all
+        discard_others(container, stream)
         if seek is not None:
             try:
                 container.seek(seek, stream=stream, backward=True, any_frame=False)

@@ -14,7 +14,7 @@ import numpy as np
 
 from vidsr.errors import OutputError, UsageError
 from vidsr.frames import ColorSpec, Frame, HdrMetadata, PixelFormat, StreamInfo
-from vidsr.media import publish
+from vidsr.media import publish, write_failure
 from vidsr.report import Report
 
 _REORDER_LIMIT = 64  # more than any encoder reorders
@@ -177,15 +177,9 @@ def encode(
         writer.finish()
         publish(partial, path)
     except (av.FFmpegError, OSError) as error:
-        raise OutputError(_reason(path, settings, error)) from error
+        raise OutputError(write_failure(path, f"{settings.encoder} failed", error)) from error
     finally:
         writer.abandon()
-
-
-def _reason(path: Path, settings: EncodeSettings, error: Exception) -> str:
-    if getattr(error, "errno", None) == 28:
-        return f"{path.parent}: the disk is full; make room and run the same command again"
-    return f"{path}: {settings.encoder} or the disk failed ({getattr(error, 'strerror', None) or error})"
 
 
 class _Writer:
@@ -213,7 +207,7 @@ class _Writer:
         for plane, target in zip(frame.planes, picture.planes):
             rows, columns = plane.shape
             stride = target.line_size // plane.itemsize
-            np.frombuffer(target, plane.dtype)[: rows * stride].reshape(rows, stride)[:, :columns] = plane
+            np.frombuffer(memoryview(target), plane.dtype)[: rows * stride].reshape(rows, stride)[:, :columns] = plane
         picture.pts, picture.time_base, picture.duration = time, self.time_base, frame.duration
         color = self.color
         picture.colorspace, picture.color_range = color.matrix_code, 2 if color.full_range else 1

@@ -136,8 +136,8 @@ def _check_size(info: SourceInfo, scale: int, format: PixelFormat) -> None:
 
 def _announce(info: SourceInfo, report: Report) -> None:
     """Say what was assumed and what cannot be kept, before hours go into it."""
-    for line in info.video.color.assumed:
-        report.warn(f"{info.path.name}: {line}")
+    if info.video.color.assumed:
+        report.warn(f"{info.path.name}: {'; '.join(info.video.color.assumed)}")
     for what in info.video.lost:
         report.warn(f"{info.path.name}: {what} cannot be carried over and will be missing")
     if info.video.interlaced:

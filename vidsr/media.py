@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from av.container import InputContainer
 from av.stream import Disposition, Stream
 
 from vidsr.errors import SourceError
+from vidsr.frames import StreamInfo
 
 # FFmpeg's own stderr callback at its quietest. PyAV's Python callback must stay off: with frame threads it deadlocks
 # when a container is dropped early (the worker waits for the GIL that its own joiner holds).
@@ -72,6 +77,45 @@ def packets(
             on_error(error)
 
 
+@dataclass(frozen=True)
+class Clock:
+    """When the pictures of a video stream are shown.
+
+    pts: of all coded pictures to be shown, sorted; keyframes: of those that can be decoded by themselves. time_base
+    units.
+    """
+
+    time_base: Fraction
+    pts: array[int]
+    keyframes: array[int]
+
+    def seconds(self, index: int, shift: int = 0) -> float:
+        """When picture `index` is shown, with everything `shift` units earlier."""
+        return float((self.pts[index] - shift) * self.time_base)
+
+
+def read_clock(path: Path, video: StreamInfo) -> Clock:
+    """Read all packet headers of one video stream; nothing is decoded."""
+    pts, keyframes = array("q"), array("q")
+    with open_input(path) as container:
+        stream = container.streams[video.index]
+        discard_others(container, stream)
+        for packet in packets(container, [stream]):
+            time = packet.pts if packet.pts is not None else packet.dts
+            if packet.size and time is not None and not packet.is_discard:
+                pts.append(time)
+                if packet.is_keyframe:
+                    keyframes.append(time)
+    return Clock(video.time_base, array("q", sorted(pts)), array("q", sorted(keyframes)))
+
+
+def discard_others(container: InputContainer, kept: Stream) -> None:
+    """Let the demuxer skip every stream but one."""
+    for stream in container.streams:
+        if stream is not kept:
+            stream.discard = av.stream.Discard.all
+
+
 def fsync(path: Path) -> None:
     """Force a finished file and its folder entry to the disk."""
     with open(path, "rb") as file:
@@ -82,6 +126,13 @@ def fsync(path: Path) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def write_failure(path: Path, what: str, error: Exception) -> str:
+    """One line on why `path` could not be written; a full disk shows up as any of several errors, often on closing."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{path.parent}: the disk is full; make room and run the same command again, it goes on from here"
+    return f"{path}: {what} ({getattr(error, 'strerror', None) or error})"
 
 
 def publish(partial: Path, final: Path) -> None:

@@ -33,6 +33,8 @@ from vidsr.stitch import Keep, stitch
 from vidsr.upscale import upscale
 from vidsr.verify import Proof, verify
 
+WHOLE = TimeRange()
+
 
 @dataclass(frozen=True)
 class Job:
@@ -43,7 +45,7 @@ class Job:
     backend: BackendSpec
     encoder: EncodeSettings
     keep: Keep
-    span: TimeRange = TimeRange()
+    span: TimeRange = WHOLE
     batch_size: int = 1
     restart: bool = False
     check: bool = True
@@ -156,7 +158,7 @@ def _segment(job: Job, segment: Segment, path: Path, backend: Backend, report: R
     decoded = decode(job.info.path, video, segment.start, segment.end, segment.seek, report)
     grouped = batches(prefetch(decoded, depth=8, name="decode"), job.batch_size, video.format, video.color)
     upscaled = prefetch(upscale(grouped, backend), depth=2, name="upscale")
-    with closing(upscaled):
+    with closing(upscaled):  # type: ignore[type-var]
         yield from encode(
             upscaled, path, job.encoder, spec.result_format, spec.result_color,
             video.time_base, video.rate, video.sample_aspect,

@@ -11,7 +11,7 @@ from typing import Any
 
 import av
 from av.container import InputContainer
-from av.stream import Stream
+from av.stream import Disposition, Stream
 
 from vidsr.colorspec import resolve_color
 from vidsr.errors import SourceError
@@ -44,13 +44,12 @@ def probe(path: str | Path) -> SourceInfo:
 
 
 def _choose_video(path: Path, container: InputContainer) -> Any:
-    """FFmpeg's best video stream that is not a cover."""
+    """The default video stream, else the first, that is not a cover: the same one in a source and in its result."""
     videos = [stream for stream in container.streams.video if not is_cover(stream)]
     if not videos:
         held = ", ".join(sorted({kind_of(stream) for stream in container.streams})) or "nothing"
         raise SourceError(f"{path}: has no video to upscale (it holds {held})")
-    best = container.streams.best("video")
-    stream = best if best in videos else videos[0]
+    stream = next((video for video in videos if video.disposition & Disposition.default), videos[0])
     if stream.codec_context is None:
         raise SourceError(f"{path}: no decoder for its video ({stream.codec_tag or 'unknown codec'})")
     return stream

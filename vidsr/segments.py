@@ -10,19 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
 from typing import Any
 
-import av
 from filelock import FileLock, Timeout
 
 from vidsr.errors import OutputError, ResumeError, SourceError
 from vidsr.frames import SourceInfo, TimeRange
-from vidsr.media import open_input, packets, publish
+from vidsr.media import publish, read_clock
 
 PLAN_VERSION = 1
 MIN_FRAMES = 240  # facts/video.md: shorter segments cost size and quality, each begins with a keyframe
@@ -76,7 +76,10 @@ def make_plan(
     info: SourceInfo, span: TimeRange, settings: Mapping[str, Any], versions: Mapping[str, str]
 ) -> Plan:
     """Read every packet header of the video once and cut it at keyframes. SourceError when nothing is in `span`."""
-    pts, keyframes = _timestamps(info)
+    clock = read_clock(info.path, info.video)
+    pts, keyframes = clock.pts, clock.keyframes
+    if not pts:
+        raise SourceError(f"{info.path}: its video has no timestamps; remux it first")
     first = pts[0]
     low = first + ceil(span.start / info.video.time_base) if span.start else None
     high = first + ceil(span.end / info.video.time_base) if span.end is not None else None
@@ -98,33 +101,12 @@ def make_plan(
     return Plan(_identity(info.path), dict(settings), dict(versions), tuple(segments))
 
 
-def _timestamps(info: SourceInfo) -> tuple[list[int], list[int]]:
-    """Sorted pts of all coded pictures that are to be shown, and those of keyframes among them."""
-    pts: list[int] = []
-    keyframes: list[int] = []
-    with open_input(info.path) as container:
-        stream: Any = container.streams[info.video.index]
-        for other in container.streams:
-            if other is not stream:
-                other.discard = av.stream.Discard.all
-        for packet in packets(container, [stream]):
-            time = packet.pts if packet.pts is not None else packet.dts
-            if not packet.size or time is None or packet.is_discard:
-                continue
-            pts.append(time)
-            if packet.is_keyframe:
-                keyframes.append(time)
-    if not pts:
-        raise SourceError(f"{info.path}: its video has no timestamps; remux it first")
-    return sorted(pts), sorted(keyframes)
-
-
-def _seek_target(keyframes: list[int], start: int | None) -> int | None:
+def _seek_target(keyframes: Sequence[int], start: int | None) -> int | None:
     """The keyframe before the one at or below `start`: leading pictures of an open GOP then have their references."""
     if start is None:
         return None
-    below = [key for key in keyframes if key <= start]
-    return below[-2] if len(below) >= 2 else None
+    position = bisect_right(keyframes, start)
+    return keyframes[position - 2] if position >= 2 else None
 
 
 def _identity(path: Path) -> dict[str, Any]:

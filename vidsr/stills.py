@@ -23,7 +23,9 @@ def read_still(path: Path) -> tuple[np.ndarray, tuple[list[int], list[np.ndarray
         raise SourceError(f"{path}: no such file")
     try:
         raw = np.fromfile(path, np.uint8)
-        picture, kinds, blobs = cv2.imdecodeWithMetadata(raw, None, cv2.IMREAD_UNCHANGED) if raw.size else (None, (), ())
+        if not raw.size:
+            raise SourceError(f"{path}: is empty (0 bytes); copy or download it again")
+        picture, kinds, blobs = cv2.imdecodeWithMetadata(raw, cv2.IMREAD_UNCHANGED)
     except PermissionError as error:
         raise SourceError(f"{path}: no permission to read it") from error
     except (cv2.error, OSError) as error:
@@ -66,7 +68,7 @@ def _through(backend: Backend, picture: np.ndarray) -> np.ndarray:
 
 
 def write_still(path: Path, picture: np.ndarray, metadata: tuple[list[int], list[np.ndarray]]) -> None:
-    """Write `picture` with `metadata` in the format of `path`'s suffix, whole or not at all. OutputError if it fails."""
+    """Write `picture` with `metadata` in the format of the suffix, whole or not at all. OutputError if it fails."""
     kinds, blobs = metadata
     quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix.lower() in (".jpg", ".jpeg") else []
     partial = path.with_name(path.name + ".part")

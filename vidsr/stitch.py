@@ -18,7 +18,7 @@ from av.stream import Stream
 from vidsr.errors import OutputError, UsageError
 from vidsr.frames import SourceInfo, StreamInfo, TimeRange, Track
 from vidsr.matroska import read_details
-from vidsr.media import is_cover, kind_of, open_input, packets
+from vidsr.media import is_cover, kind_of, open_input, packets, write_failure
 from vidsr.restore import TrackPatch, restore
 
 FORMATS = {".mkv": "matroska", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
@@ -138,9 +138,7 @@ def stitch(
                 _mux_all(source, result, mapping, info, keep, videos, pts, last_duration, shift, span)
     except (av.FFmpegError, OSError, ValueError) as error:
         partial.unlink(missing_ok=True)
-        if getattr(error, "errno", None) == 28:
-            raise OutputError(f"{partial.parent}: the disk is full; make room and run the same command again") from error
-        raise OutputError(f"{partial}: cannot write the result ({getattr(error, 'strerror', None) or error})") from error
+        raise OutputError(write_failure(partial, "the result cannot be written", error)) from error
     if keep.container == "matroska":
         _restore_details(info, keep, partial, span)
 
@@ -213,12 +211,13 @@ def _set_chapters(source: InputContainer, result: OutputContainer, span: TimeRan
         return
     kept = []
     for chapter in chapters:
-        base = Fraction(chapter["time_base"])
+        base = Fraction(chapter["time_base"] or 1)
         start, end = chapter["start"] * base - shift, chapter["end"] * base - shift
         limit = None if span.end is None else Fraction(span.end) - Fraction(span.start)
         if end > 0 and (limit is None or start < limit):
             low, high = max(start, Fraction(0)), end if limit is None else min(end, limit)
-            kept.append({**chapter, "start": round(low / base), "end": round(high / base)})
+            cut: Any = {**chapter, "start": round(low / base), "end": round(high / base)}
+            kept.append(cut)
     result.set_chapters(kept)
 
 

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from math import log10
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import av
-import cv2
-import numpy as np
 
+from vidsr.compare import compare_pictures
 from vidsr.decode import decode
-from vidsr.errors import SourceError
-from vidsr.frames import Frame, PixelFormat, SourceInfo, StreamInfo, TimeRange
-from vidsr.media import is_cover, kind_of, open_input, packets
+from vidsr.frames import SourceInfo, StreamInfo, TimeRange
+from vidsr.media import Clock, is_cover, kind_of, open_input, packets, read_clock
 from vidsr.probe import probe
 from vidsr.report import Report
 
-PICTURES_COMPARED = 24
-MIN_PSNR = 24.0  # dB; scaled back down, even a smooth upscale of line art stays above it, a wrong frame does not
-MAX_COLOR_SHIFT = 1.5  # levels of 255, mean over the compared pictures, per plane
-"""Measured: 4x and back without a codec shifts the mean by under 0.1 level; x264 at crf 30 by under 0.5."""
-TIME_TOLERANCE = Fraction(1, 1000)  # Matroska keeps milliseconds
+MIN_PSNR = 24.0  # dB; even a smooth upscale of line art stays above it when scaled back down, a wrong frame does not
+MAX_COLOR_SHIFT = 1.5  # levels of 255, mean over the compared pictures, per plane; a wrong matrix costs 4 and more
+TIME_TOLERANCE = 0.00101  # seconds: Matroska keeps milliseconds
 
 
 @dataclass(frozen=True)
@@ -64,12 +61,13 @@ def verify(
     """
     before, after = probe(source), probe(result)
     checks = [_size(before.video, after.video, scale)]
-    timing, decodable = _timing(before, after, span)
+    timing, old, new = _timing(before, after, span)
     checks += timing
     checks += _video_tags(before.video, after.video)
-    checks += _tracks(before, after, dropped, span)
+    shift = float(old.pts[0] * old.time_base) if span.start and old.pts else 0.0
+    checks += _tracks(before, after, dropped, span, shift)
     checks += _globals(source, result, span)
-    checks += _pictures(before, after, decodable, span)
+    checks += _pictures(before, after, old, new)
     return Proof(tuple(checks))
 
 
@@ -118,78 +116,59 @@ def _close(a: Fraction, b: Fraction, tolerance: Fraction) -> bool:
     return abs(a - b) <= tolerance * max(a, b)
 
 
-def _timing(before: SourceInfo, after: SourceInfo, span: TimeRange) -> tuple[list[Check], int]:
+def _in_span(pts: array[int], time_base: Fraction, span: TimeRange) -> array[int]:
+    if not pts or span.whole:
+        return pts
+    low = pts[0] + ceil(Fraction(span.start) / time_base)
+    high = None if span.end is None else pts[0] + ceil(Fraction(span.end) / time_base)
+    return array("q", (t for t in pts if t >= low and (high is None or t < high)))
+
+
+def _timing(before: SourceInfo, after: SourceInfo, span: TimeRange) -> tuple[list[Check], Clock, Clock]:
     """Every presentation time of the video; frames that do not decode in the source may be missing."""
-    source = _shown(before)
-    result = _shown(after)
-    in_range = _in_span(source, span)
-    shift = in_range[0] if in_range and span.start else Fraction(0)
-    expected = [t - shift for t in in_range]
+    source = read_clock(before.path, before.video)
+    source = replace(source, pts=_in_span(source.pts, before.video.time_base, span))
+    result = read_clock(after.path, after.video)
     note = ""
-    if len(expected) != len(result):
-        decoded = _in_span(_decoded(before), span)
-        expected = [t - (decoded[0] if span.start and decoded else 0) for t in decoded]
-        note = f", {len(in_range) - len(decoded)} coded pictures of the source do not decode"
-    worst = max((abs(a - b) for a, b in zip(expected, result)), default=Fraction(0))
+    if len(source.pts) != len(result.pts):
+        coded = len(source.pts)
+        decoded = sorted(f.pts for f in decode(before.path, before.video, None, None, None, Report()))
+        source = replace(source, pts=_in_span(array("q", decoded), before.video.time_base, span))
+        note = f", {coded - len(source.pts)} coded pictures of the source do not decode"
+    shift = source.pts[0] if span.start and source.pts else 0
+    both = range(min(len(source.pts), len(result.pts)))
+    worst = max((abs(source.seconds(i, shift) - result.seconds(i, 0)) for i in both), default=0.0)
     checks = [
-        Check("frame count", len(expected) == len(result), f"{len(expected)} -> {len(result)}{note}"),
-        Check("timestamps", worst <= TIME_TOLERANCE, f"largest difference {float(worst) * 1000:.2f} ms"),
+        Check("frame count", len(source.pts) == len(result.pts), f"{len(source.pts)} -> {len(result.pts)}{note}"),
+        Check("timestamps", worst <= TIME_TOLERANCE, f"largest difference {worst * 1000:.2f} ms"),
     ]
-    return checks, len(result)
-
-
-def _in_span(times: Sequence[Fraction], span: TimeRange) -> list[Fraction]:
-    if not times or span.whole:
-        return list(times)
-    low = times[0] + Fraction(span.start)
-    high = None if span.end is None else times[0] + Fraction(span.end)
-    return [t for t in times if t >= low and (high is None or t < high)]
-
-
-def _shown(info: SourceInfo) -> list[Fraction]:
-    """Presentation times, seconds, of all coded pictures to be shown, sorted."""
-    times = []
-    with open_input(info.path) as container:
-        stream = container.streams[info.video.index]
-        for other in container.streams:
-            if other is not stream:
-                other.discard = av.stream.Discard.all
-        for packet in packets(container, [stream]):
-            time = packet.pts if packet.pts is not None else packet.dts
-            if packet.size and time is not None and not packet.is_discard:
-                times.append(time * info.video.time_base)
-    return sorted(times)
-
-
-def _decoded(info: SourceInfo) -> list[Fraction]:
-    """Presentation times, seconds, of the frames that decode, sorted."""
-    return sorted(f.pts * info.video.time_base for f in decode(info.path, info.video, None, None, None, Report()))
+    return checks, source, result
 
 
 @dataclass
 class _Copied:
-    """A copied stream in short. packets: how many; payload: SHA-256 of all payloads in order; first, last: seconds."""
+    """A copied stream in short. payload: SHA-256 of all its packets' bytes in order; times: of its packets,
+    seconds."""
 
+    index: int
     kind: str
     codec: str
     packets: int = 0
     payload: str = ""
-    first: Fraction | None = None
-    last: Fraction | None = None
-    times: list[Fraction] = field(default_factory=list)
+    times: array[float] = field(default_factory=lambda: array("d"))
     language: str = ""
     title: str = ""
     dispositions: frozenset[str] = frozenset()
 
 
-def _copies(info: SourceInfo, span: TimeRange, shift: Fraction) -> list[_Copied]:
-    """Every stream but the upscaled one, in file order, with attachments and covers."""
+def _copies(info: SourceInfo, span: TimeRange, shift: float) -> list[_Copied]:
+    """Every stream but the upscaled one, in file order, with attachments and covers, `shift` seconds earlier."""
     found: dict[int, _Copied] = {}
     digests: dict[int, Any] = {}
     with open_input(info.path) as container:
         streams = [stream for stream in container.streams if stream.index != info.video.index]
         for stream, track in zip(streams, (t for t in info.tracks if t.index != info.video.index)):
-            found[stream.index] = _Copied(track.kind, track.codec, language=track.language, title=track.title,
+            found[stream.index] = _Copied(stream.index, track.kind, track.codec, language=track.language, title=track.title,
                                           dispositions=frozenset(track.dispositions))  # fmt: skip
             digests[stream.index] = hashlib.sha256()
             if kind_of(stream) == "attachment":
@@ -199,12 +178,10 @@ def _copies(info: SourceInfo, span: TimeRange, shift: Fraction) -> list[_Copied]
             if not packet.size or (packet.pts is None and packet.dts is None and not is_cover(packet.stream)):
                 continue
             entry = found[packet.stream_index]
-            time = (packet.pts if packet.pts is not None else packet.dts or 0) * packet.time_base
-            if not is_cover(packet.stream) and not span.whole:
-                begin = time - shift
-                if begin < 0 or (span.end is not None and begin >= span.end - span.start):
-                    continue
-                time = begin
+            time = float((packet.pts if packet.pts is not None else packet.dts or 0) * packet.time_base) - shift
+            length = None if span.end is None else span.end - span.start
+            if not span.whole and not is_cover(packet.stream) and (time < 0 or (length is not None and time >= length)):
+                continue
             entry.packets += 1
             digests[packet.stream_index].update(bytes(packet))
             entry.times.append(time)
@@ -214,28 +191,24 @@ def _copies(info: SourceInfo, span: TimeRange, shift: Fraction) -> list[_Copied]
 
 
 def _tracks(
-    before: SourceInfo, after: SourceInfo, dropped: Collection[int] | None, span: TimeRange
+    before: SourceInfo, after: SourceInfo, dropped: Collection[int] | None, span: TimeRange, shift: float
 ) -> list[Check]:
     """Each copied stream: payload, times, language, title, dispositions."""
-    shift = Fraction(0)
-    if span.start:
-        kept = _in_span(_shown(before), span)
-        shift = kept[0] if kept else shift
-    source = [
-        copy for copy, track in zip(_copies(before, span, shift), (t for t in before.tracks if t.index != before.video.index))
-        if dropped is None or track.index not in dropped
-    ]  # fmt: skip
-    result = _copies(after, TimeRange(), Fraction(0))
+    source = [c for c in _copies(before, span, shift) if dropped is None or c.index not in dropped]
+    result = _copies(after, TimeRange(), 0.0)
     checks = []
     unmatched = Counter(id(copy) for copy in result)
     for copy in source:
-        match = next((r for r in result if unmatched[id(r)] and r.kind == copy.kind and r.payload == copy.payload), None)
+        alike = [r for r in result if unmatched[id(r)] and r.kind == copy.kind]
+        match = next((r for r in alike if r.payload == copy.payload), None)
         if match is None and _is_rewritten(copy, before):
             continue
         label = f"{copy.kind} {copy.codec} {copy.language}".strip()
+        if match is None and not copy.packets and copy.kind != "attachment":
+            checks.append(Check(label, True, "empty in the source, left out"))
+            continue
         if match is None:
-            other = next((r for r in result if unmatched[id(r)] and r.kind == copy.kind), None)
-            counts = f"{copy.packets} -> {other.packets if other else 0} packets"
+            counts = f"{copy.packets} -> {alike[0].packets if alike else 0} packets"
             checks.append(Check(label, False, f"not in the result with the same content ({counts})"))
             continue
         unmatched[id(match)] = 0
@@ -250,9 +223,9 @@ def _is_rewritten(copy: _Copied, before: SourceInfo) -> bool:
 
 def _track_check(label: str, a: _Copied, b: _Copied) -> Check:
     differences = []
-    worst = max((abs(x - y) for x, y in zip(a.times, b.times)), default=Fraction(0))
+    worst = max((abs(x - y) for x, y in zip(a.times, b.times)), default=0.0)
     if a.kind != "cover" and worst > TIME_TOLERANCE:
-        differences.append(f"times differ by up to {float(worst) * 1000:.1f} ms")
+        differences.append(f"times differ by up to {worst * 1000:.1f} ms")
     if a.kind not in ("attachment", "cover"):
         if _language(a.language) != _language(b.language):
             differences.append(f"language {a.language or 'none'} -> {b.language or 'none'}")
@@ -262,7 +235,8 @@ def _track_check(label: str, a: _Copied, b: _Copied) -> Check:
             differences.append(f"dispositions {sorted(a.dispositions)} -> {sorted(b.dispositions)}")
     if differences:
         return Check(label, False, "; ".join(differences))
-    return Check(label, True, f"{a.packets} packets, SHA-256 {a.payload[:12]}" if a.packets else f"SHA-256 {a.payload[:12]}")
+    packets = f"{a.packets} packets, " if a.packets else ""
+    return Check(label, True, f"{packets}SHA-256 {a.payload[:12]}")
 
 
 def _language(code: str) -> str:
@@ -291,61 +265,16 @@ def _chapters(container: Any) -> list[tuple[str, Fraction]]:
     return [(c["metadata"].get("title", ""), c["start"] * Fraction(c["time_base"])) for c in container.chapters()]
 
 
-def _pictures(before: SourceInfo, after: SourceInfo, frames: int, span: TimeRange) -> list[Check]:
+def _pictures(before: SourceInfo, after: SourceInfo, old: Clock, new: Clock) -> list[Check]:
     """Some pictures of all parts of the result, scaled back down, against the source's."""
-    total = np.zeros(3)
-    worst, squared, samples, compared = np.inf, 0.0, 0, 0
-    step = max(1, frames // PICTURES_COMPARED)
-    low = _span_pts(before, span)
-    originals = decode(before.path, before.video, low[0], low[1], None, Report())
-    enlarged = decode(after.path, after.video, None, None, None, Report())
-    # Sources whose times come out of order give their pictures in the order shown all the same.
-    for number, (small, large) in enumerate(zip(originals, enlarged)):
-        if number % step:
-            continue
-        a = _planes8(small, before.video.format)
-        b = _planes8(large, after.video.format, [plane.shape for plane in a])
-        if len(a) == 1 or before.video.format.family == "rgb" or len(a) != len(b):
-            a, b = a[:1], b[:1]
-            if before.video.format.family == "rgb":
-                continue  # planes of RGB and YUV cannot be compared one by one
-        total[: len(a)] += [float((y - x).mean()) for x, y in zip(a, b)]
-        error = float(((a[0] - b[0]) ** 2).mean())
-        squared, samples, compared = squared + error, samples + 1, compared + 1
-        worst = min(worst, _psnr(error))
-    if not compared:
-        return []
-    shift = np.abs(total / compared)
-    mean = _psnr(squared / samples)
+    if before.video.format.family == "rgb":
+        return []  # planes of RGB and YUV cannot be compared one by one
+    found = compare_pictures(before, after, old, new)
+    if not found.compared:
+        return [Check("picture", False, "no picture of the result could be compared")]
+    picture = f"scaled back down: luma PSNR {found.psnr:.1f} dB over {found.compared} pictures, worst {found.worst:.1f} dB"
+    moved = "mean of Y, U, V moves by " + ", ".join(f"{value:.2f}" for value in found.shift) + " of 255 levels"
     return [
-        Check("picture", mean >= MIN_PSNR,
-              f"scaled back down: luma PSNR {mean:.1f} dB over {compared} pictures, worst {worst:.1f} dB"),
-        Check("colour shift", bool((shift <= MAX_COLOR_SHIFT).all()),
-              "mean of Y, U, V moves by " + ", ".join(f"{value:.2f}" for value in shift) + " of 255 levels"),
-    ]  # fmt: skip
-
-
-def _span_pts(info: SourceInfo, span: TimeRange) -> tuple[int | None, int | None]:
-    if span.whole:
-        return None, None
-    times = _in_span(_shown(info), span)
-    if not times:
-        raise SourceError(f"{info.path}: no frame in the part asked for")
-    end = None if span.end is None else int(times[-1] / info.video.time_base) + 1
-    return (int(times[0] / info.video.time_base) if span.start else None), end
-
-
-def _psnr(mean_squared_error: float) -> float:
-    return 99.0 if mean_squared_error == 0 else min(99.0, 10 * log10(255**2 / mean_squared_error))
-
-
-def _planes8(frame: Frame, format: PixelFormat, shapes: list[Any] | None = None) -> list[np.ndarray]:
-    """Planes as float32 in levels of 255, reduced by area to `shapes` (rows, columns) where given."""
-    planes = []
-    for number, plane in enumerate(frame.planes):
-        levels = plane.astype(np.float32) * np.float32(1 / (1 << (format.bits - 8)))
-        if shapes is not None and number < len(shapes) and levels.shape != shapes[number]:
-            rows, columns = shapes[number]
-            levels = cv2.resize(levels, (columns, rows), interpolation=cv2.INTER_AREA)
-        planes.append(levels)
-    return planes
+        Check("picture", found.psnr >= MIN_PSNR, picture),
+        Check("colour shift", max(found.shift) <= MAX_COLOR_SHIFT, moved),
+    ]

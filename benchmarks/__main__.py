@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from benchmarks.stages import stages
 from benchmarks.structure import structure
 
 
@@ -12,6 +13,7 @@ def main() -> None:
     """Measure vidsr on this machine."""
 
 
+main.add_command(stages)
 main.add_command(structure)
 
 if __name__ == "__main__":

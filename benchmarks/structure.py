@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -43,7 +44,7 @@ def structure(clips: Path, scale: int, backend: str, only: str, save: bool) -> N
     raise SystemExit(1 if counts["FAILED"] else 0)
 
 
-def _one(path: Path, folder: Path, scale: int, backend: str) -> dict[str, object]:
+def _one(path: Path, folder: Path, scale: int, backend: str) -> dict[str, Any]:
     start = time.monotonic()
     part = ["--duration", LONG[path.name]] if path.name in LONG else []
     command = [str(path), "-o", str(folder), "--scale", str(scale), "--backend", backend, "--preset", "ultrafast"]

@@ -42,7 +42,8 @@ def chapters_element(names: list[dict[str, str]], padding: int = 0) -> bytes:
         )
         start = uint(matroska.CHAPTER_START, i * 400_000_000)
         atoms += master(matroska.CHAPTER, uint(matroska.CHAPTER_UID, 1000 + i) + start + displays)
-    return master(matroska.CHAPTERS, master(matroska.EDITION, uint(0x45BC, 99) + uint(0x45DB, 1) + atoms))
+    flags = uint(0x45BC, 99) + uint(matroska.EDITION_DEFAULT, 1)  # 0x45BC: EditionUID
+    return master(matroska.CHAPTERS, master(matroska.EDITION, flags + atoms))
 
 
 BILINGUAL = chapters_element([{"en": "Opening", "ja": "オープニング"}, {"en": "Part A", "ja": "Aパート"}])

@@ -56,6 +56,7 @@ def main() -> None:
 @click.option("--ema", default=0.999, show_default=True, help="Decay of the averaged weights, which are exported.")
 @click.option("--steps", type=click.IntRange(1), help="Stop after this many steps ...")
 @click.option("--minutes", type=float, help="... or minutes. The cosine of the rate ends with whichever is first.")
+@click.option("--validate-minutes", default=4.0, show_default=True, help="Time between two looks at validation.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--bf16/--fp32", default=None, help="Autocast. [default: bf16 where the CPU has it]")
 @click.option("--meta", "metadata", multiple=True, callback=_meta, metavar="KEY=TEXT", help="Into the weights file.")

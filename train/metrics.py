@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -22,15 +21,12 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     equation 13: an 11x11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03, windows that lie wholly inside the
     picture. The mean over windows and over the channels R, G and B.
     """
-    offsets = torch.arange(11, dtype=torch.float32, device=a.device) - 5
-    gaussian = torch.exp(-offsets.square() / (2 * 1.5**2))
-    gaussian = gaussian / gaussian.sum()
+    rows, columns = (_gaussian_rows(size).to(a.device) for size in a.shape[2:])
 
     def blurred(x: Tensor) -> Tensor:
-        return F.conv2d(F.conv2d(x, gaussian.view(1, 1, 11, 1)), gaussian.view(1, 1, 1, 11))
+        return rows @ x @ columns.T
 
-    batch, channels, height, width = a.shape
-    a, b = (x.float().reshape(batch * channels, 1, height, width) for x in (a, b))
+    a, b = a.float(), b.float()
     mean_a, mean_b = blurred(a), blurred(b)
     variance_a = blurred(a * a) - mean_a.square()
     variance_b = blurred(b * b) - mean_b.square()
@@ -38,4 +34,13 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     c1, c2 = 0.01**2, 0.03**2
     luminance = (2 * mean_a * mean_b + c1) / (mean_a.square() + mean_b.square() + c1)
     structure = (2 * covariance + c2) / (variance_a + variance_b + c2)
-    return (luminance * structure).reshape(batch, -1).mean(dim=1)
+    return (luminance * structure).mean(dim=(1, 2, 3))
+
+
+def _gaussian_rows(size: int) -> Tensor:
+    """[size - 10, size]: the window at every place where it fits. On a CPU a product with it is faster than conv2d."""
+    gaussian = torch.exp(-(torch.arange(11.0) - 5).square() / (2 * 1.5**2))
+    matrix = torch.zeros(size - 10, size)
+    for offset, weight in enumerate(gaussian / gaussian.sum()):
+        matrix.diagonal(offset)[:] = weight
+    return matrix

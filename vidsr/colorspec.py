@@ -16,17 +16,34 @@ from vidsr.frames import ColorSpec, PixelFormat
 # Codes are those of ITU-T H.273, tables 2 to 4; FFmpeg's enums have the same numbers.
 _RGB, _BT709, _UNSPECIFIED, _BT601_625, _BT601_525, _BT2020, _BT2020_CONSTANT = 0, 1, 2, 5, 6, 9, 10
 _MATRICES = {
-    _RGB: "rgb", _BT709: "bt709", 4: "fcc", _BT601_625: "bt601", _BT601_525: "bt601", 7: "smpte240m", 8: "ycgco",
+    _RGB: "rgb",
+    _BT709: "bt709",
+    4: "fcc",
+    _BT601_625: "bt601",
+    _BT601_525: "bt601",
+    7: "smpte240m",
+    8: "ycgco",
     _BT2020: "bt2020",
 }
 # Matrices that are not three weights on R'G'B', with a name for people and the nearest that is.
 _APPROXIMATED = {
-    _BT2020_CONSTANT: ("BT.2020 constant luminance", "bt2020"), 11: ("SMPTE ST 2085", "bt2020"),
-    12: ("chromaticity-derived", ""), 13: ("chromaticity-derived constant luminance", ""),
-    14: ("ICtCp", "bt2020"), 15: ("IPT-C2", "bt2020"), 16: ("YCgCo-Re", "ycgco"), 17: ("YCgCo-Ro", "ycgco"),
+    _BT2020_CONSTANT: ("BT.2020 constant luminance", "bt2020"),
+    11: ("SMPTE ST 2085", "bt2020"),
+    12: ("chromaticity-derived", ""),
+    13: ("chromaticity-derived constant luminance", ""),
+    14: ("ICtCp", "bt2020"),
+    15: ("IPT-C2", "bt2020"),
+    16: ("YCgCo-Re", "ycgco"),
+    17: ("YCgCo-Ro", "ycgco"),
 }
-_PRIMARY_NAMES = {_BT709: "BT.709", _BT601_625: "BT.601 with 625 lines", _BT601_525: "BT.601 with 525 lines",
-                  _BT2020: "BT.2020"}
+_PRIMARY_NAMES = {
+    _BT709: "BT.709",
+    _BT601_625: "BT.601 with 625 lines",
+    _BT601_525: "BT.601 with 525 lines",
+    _BT2020: "BT.2020",
+}
+_KNOWN_PRIMARIES = {1, 22, *range(4, 13)}
+_KNOWN_TRANSFERS = {1, *range(4, 19)}
 _LIMITED, _FULL = 1, 2  # AVColorRange
 _LEFT, _CENTER, _TOPLEFT = 1, 2, 3  # AVChromaLocation
 _LOCATIONS = {_LEFT: "left", _CENTER: "center", _TOPLEFT: "topleft"}
@@ -47,8 +64,7 @@ def resolve_color(
 ) -> ColorSpec:
     """The colour of a source `width` x `height` pixels large.
 
-    matrix_code, primaries, transfer: H.273 codes as the codec or container gave them; 2 (or a reserved one) when it
-        did not.
+    matrix_code, primaries, transfer: H.273 codes as the codec or container gave them; 2 when it did not.
     range_code: FFmpeg's AVColorRange: 0 when not given, 1 limited, 2 full.
     pixel_format_name, codec_name: FFmpeg's ("yuvj420p", "mpeg1video").
     chroma_location: FFmpeg's AVChromaLocation (1 left, 2 center, 3 topleft, …); None or 0 when not given.
@@ -60,7 +76,7 @@ def resolve_color(
     is_rgb = bool(_RGB_FORMAT.match(pixel_format_name))
     matrix, matrix_code = _matrix(width, height, matrix_code, primaries, pixel_format_name, say)
     primaries = _primaries(width, height, matrix, matrix_code, primaries, say)
-    if transfer in (0, _UNSPECIFIED, 3):
+    if transfer not in _KNOWN_TRANSFERS:
         transfer = _BT601_525 if primaries == _BT601_525 else _BT709
         say("colour transfer not given: that of BT.709")
     if range_code not in (_LIMITED, _FULL):
@@ -112,7 +128,7 @@ def _matrix(
 def _primaries(
     width: int, height: int, matrix: str, matrix_code: int, primaries: int, say: Callable[[str], None]
 ) -> int:
-    if primaries not in (0, _UNSPECIFIED, 3):
+    if primaries in _KNOWN_PRIMARIES:
         return primaries
     if matrix == "bt2020":
         primaries = _BT2020
@@ -136,7 +152,7 @@ def _location(
     # Not said for the common case: libavcodec gives no location for most H.264, whose standard then means left.
     if codec_name in ("mpeg1video", "mjpeg") or pixel_format_name.startswith("yuvj"):
         return "center"
-    if transfer in (16, 18) and "420" in pixel_format_name:  # PQ, HLG: BT.2100 puts chroma on the top left sample
+    if transfer in (16, 18) and re.search("420|nv12|p01", pixel_format_name):  # PQ or HLG: BT.2100 says top left
         say("chroma location not given: top left, the rule for HDR")
         return "topleft"
     return "left"

@@ -106,7 +106,7 @@ def prepare(source: Path, options: Options, report: Report) -> Job:
     _check_size(info, options.scale, format)
     color = result_color(video.color, format)
     keep = choose_tracks(info, output, options.drop)
-    _announce(info, report)
+    _announce(info, container, report)
     for track in keep.dropped:
         report.warn(f"dropped: {track}")
     threads = options.threads or default_threads()
@@ -134,8 +134,10 @@ def _check_size(info: SourceInfo, scale: int, format: PixelFormat) -> None:
         raise UsageError(f"{info.path}: {width}x{height} is beyond 16384, the largest encoders take: lower --scale")
 
 
-def _announce(info: SourceInfo, report: Report) -> None:
+def _announce(info: SourceInfo, container: str, report: Report) -> None:
     """Say what was assumed and what cannot be kept, before hours go into it."""
+    if container == "matroska" and (info.video.time_base * 1000).denominator != 1:
+        report.warn(f"{info.path.name}: MKV rounds its timestamps to milliseconds; .mp4 would keep them exactly")
     if info.video.color.assumed:
         report.warn(f"{info.path.name}: {'; '.join(info.video.color.assumed)}")
     for what in info.video.lost:

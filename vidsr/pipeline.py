@@ -134,7 +134,7 @@ def _make_segments(
                 before = done
                 own = Report(report.warn)
                 frames: list[Frame] = []
-                for frame in _segment(job, segment, work.video_path(segment.index), backend, own):
+                for frame in segment_stages(job, segment, work.video_path(segment.index), backend, own):
                     frames.append(replace(frame, planes=()))
                     done += 1
                     progress(Progress(done, plan.packets, segment.index + 1, len(plan.segments), resumed))
@@ -152,7 +152,7 @@ def _make_segments(
     return results
 
 
-def _segment(job: Job, segment: Segment, path: Path, backend: Backend, report: Report) -> Iterator[Frame]:
+def segment_stages(job: Job, segment: Segment, path: Path, backend: Backend, report: Report) -> Iterator[Frame]:
     """The stages of one segment, composed. Yields each frame as the encoder has taken it."""
     video, spec = job.info.video, job.backend
     decoded = decode(job.info.path, video, segment.start, segment.end, segment.seek, report)

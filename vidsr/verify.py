@@ -108,8 +108,10 @@ def _same_hdr(before: StreamInfo, after: StreamInfo) -> bool:
     a, b = before.hdr, after.hdr
     if a is None or b is None or a.content_light != b.content_light:
         return False
-    pairs = zip(a.mastering or (), b.mastering or ())
-    return bool(a.mastering) == bool(b.mastering) and all(abs(x - y) <= max(Fraction(1, 1000), x / 500) for x, y in pairs)
+    if (a.mastering is None) != (b.mastering is None):
+        return False
+    # Encoders keep chromaticities in steps of 1/50000 and luminances in steps of 1/10000 cd/m².
+    return all(abs(x - y) <= max(Fraction(1, 1000), x / 500) for x, y in zip(a.mastering or (), b.mastering or ()))
 
 
 def _close(a: Fraction, b: Fraction, tolerance: Fraction) -> bool:
@@ -168,8 +170,9 @@ def _copies(info: SourceInfo, span: TimeRange, shift: float) -> list[_Copied]:
     with open_input(info.path) as container:
         streams = [stream for stream in container.streams if stream.index != info.video.index]
         for stream, track in zip(streams, (t for t in info.tracks if t.index != info.video.index)):
-            found[stream.index] = _Copied(stream.index, track.kind, track.codec, language=track.language, title=track.title,
-                                          dispositions=frozenset(track.dispositions))  # fmt: skip
+            entry = _Copied(stream.index, track.kind, track.codec)
+            entry.language, entry.title, entry.dispositions = track.language, track.title, frozenset(track.dispositions)
+            found[stream.index] = entry
             digests[stream.index] = hashlib.sha256()
             if kind_of(stream) == "attachment":
                 digests[stream.index].update(stream.data)  # type: ignore[attr-defined]
@@ -272,7 +275,7 @@ def _pictures(before: SourceInfo, after: SourceInfo, old: Clock, new: Clock) -> 
     found = compare_pictures(before, after, old, new)
     if not found.compared:
         return [Check("picture", False, "no picture of the result could be compared")]
-    picture = f"scaled back down: luma PSNR {found.psnr:.1f} dB over {found.compared} pictures, worst {found.worst:.1f} dB"
+    picture = f"{found.compared} scaled back down: luma PSNR {found.psnr:.1f} dB, the worst {found.worst:.1f} dB"
     moved = "mean of Y, U, V moves by " + ", ".join(f"{value:.2f}" for value in found.shift) + " of 255 levels"
     return [
         Check("picture", found.psnr >= MIN_PSNR, picture),

@@ -32,20 +32,21 @@ class FusedCompact(Folded):
         assert isinstance(generator.body, nn.Sequential)
         *layers, tail = generator.body
         assert isinstance(tail, nn.Conv2d)
-        super().__init__(nn.Sequential(*layers), 1, generator.radius)
-        self.format, self.color = format, color
-        self._groups = _Groups(generator.scale, scale, format, color)
+        groups = _Groups(generator.scale, scale, format, color)
         matrix, offsets = encoding(format, color)
-        kernels = self._groups.kernels
-        mix = torch.cat([torch.kron(torch.tensor([matrix[i]], dtype=torch.float64), kernel) for i, kernel in kernels])
-        self.body.append(_mixed(tail, mix))
-        self.skip = _mixed(_skip_convolution(generator.scale, generator.skip), mix)
+        mixes = [torch.kron(torch.tensor([matrix[i]], dtype=torch.float64), kernel) for i, kernel in groups.kernels]
+        # The body's output is in codes of 8 bits whatever the format, which float16 can hold.
+        unit = 2.0 ** (format.bits - 8)
+        super().__init__(nn.Sequential(*layers, _mixed(tail, torch.cat(mixes) / unit)), 1, generator.radius)
+        self.format, self.color, self._groups, self._unit = format, color, groups, unit
+        self.skip = _mixed(_skip_convolution(generator.scale, generator.skip), torch.cat(mixes))
         with torch.no_grad():
-            self.skip.bias.copy_(torch.cat([offsets[i] * kernel.sum(1) for i, kernel in kernels]))  # type: ignore
+            zeros = [offsets[i] * kernel.sum(1) for i, kernel in groups.kernels]
+            self.skip.bias.copy_(torch.cat(zeros))  # type: ignore[union-attr]
 
     def forward(self, x: Tensor) -> Tensor:
         padded = F.pad(x, (1, 1, 1, 1), mode="replicate").contiguous(memory_format=torch.channels_last)
-        return self.skip(padded).add_(self.body(x.to(self.dtype)))
+        return self.skip(padded).add_(self.body(x.to(self.dtype)), alpha=self._unit)
 
     def planes(self, codes: Tensor) -> tuple[Tensor, ...]:
         """The output of `forward`, which is overwritten -> the planes [N, rows, columns], uint8 or uint16."""

@@ -27,8 +27,7 @@ class NearestBackend:
             raise ValueError(f"batch: got {batch.format.name}, expected {spec.source_format.name}")
         shapes = spec.result_format.plane_shapes(batch.width * self.scale, batch.height * self.scale)
         frames = tuple(
-            Frame(tuple(map(self._enlarge, frame.planes, shapes)), frame.pts, frame.duration)
-            for frame in batch.frames
+            Frame(tuple(map(self._enlarge, frame.planes, shapes)), frame.pts, frame.duration) for frame in batch.frames
         )
         return FrameBatch(frames, spec.result_format, spec.result_color)
 

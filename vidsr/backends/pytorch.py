@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +99,7 @@ class TorchBackend:
         """
         if self._device.type == "cpu":
             return 1
-        return max(1, min(8, _CHUNK_PIXELS // (batch.width * batch.height)))
+        return max(1, min(4, _CHUNK_PIXELS // (batch.width * batch.height)))
 
     def _shrink(self, batch: FrameBatch, chunk: int) -> int:
         """After running out of device memory: fewer frames at once, then smaller tiles."""
@@ -117,16 +119,21 @@ class TorchBackend:
         spec = self.spec
         stacks = [self._upload([f.planes[i] for f in frames], chunk) for i in range(len(frames[0].planes))]
         lowres = to_rgb(stacks, spec.source_format, spec.source_color)
-        highres = in_tiles(self._generator, lowres, self._tile or 0)
+        with self._exactly():
+            highres = in_tiles(self._generator, lowres, self._tile or 0)
         if self._fused:
             results = self._fused.planes(highres)
         else:
             highres = reduce_by_area(highres, self._generator.scale, spec.scale)
             results = from_rgb(highres, spec.result_format, spec.result_color)
         planes = [plane.cpu().numpy() for plane in results]
-        return [
-            Frame(tuple(plane[i] for plane in planes), frame.pts, frame.duration) for i, frame in enumerate(frames)
-        ]
+        return [Frame(tuple(plane[i] for plane in planes), frame.pts, frame.duration) for i, frame in enumerate(frames)]
+
+    def _exactly(self) -> AbstractContextManager[None]:
+        """float32 convolutions without TensorFloat-32, whose 10 bits would show, and the same kernels each time."""
+        if self._device.type == "cpu":
+            return nullcontext()
+        return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
     def _upload(self, planes: Sequence[np.ndarray], chunk: int) -> Tensor:
         """The same plane of some frames -> [chunk, rows, columns] on the device; short ones repeat the last."""
@@ -141,7 +148,7 @@ class TorchBackend:
 
 
 def choose_precision(requested: str, device: str) -> str:
-    """"fp32", "bf16" or "fp16" for `requested`, which may be "auto": the fastest that keeps the picture."""
+    """ "fp32", "bf16" or "fp16" for `requested`, which may be "auto": the fastest that keeps the picture."""
     if requested == "auto":
         return "fp16" if device == "cuda" else "bf16" if cpu_has_bf16() else "fp32"
     if requested not in _DTYPES:
@@ -154,15 +161,17 @@ def choose_precision(requested: str, device: str) -> str:
 def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies bfloat16 itself (AVX512_BF16, AMX or Arm's BF16).
 
-    oneDNN's own test also says yes where it would emulate it with AVX-512, at half the speed of float32; hence /proc.
+    oneDNN's own test (`_is_mkldnn_bf16_supported`) also says yes where it would emulate it, slower than float32.
     """
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
+    for test in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        if getattr(torch.cpu, test, lambda: False)():
+            return True
     try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
+        return "bf16" in re.findall(r"^Features\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[0].split()
+    except (OSError, IndexError):  # not Linux; not Arm
         return False
-    return any(f" {flag}" in flags for flag in ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"))
 
 
 def cuda_missing() -> str | None:

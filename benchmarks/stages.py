@@ -1,0 +1,255 @@
+"""What the pipeline costs around the model, how much memory it takes, and whether colours come through."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import av
+import click
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.machine import write_result
+from vidsr.backends import open_backend
+from vidsr.backends.pytorch import TorchBackend
+from vidsr.decode import decode
+from vidsr.frames import Frame, FrameBatch, SourceInfo
+from vidsr.jobs import Options, prepare
+from vidsr.pipeline import Job, run, segment_stages
+from vidsr.probe import probe
+from vidsr.report import Report
+from vidsr.segments import make_plan
+
+FRAMES = {"fast": 96, "resnet-8": 12}
+REPEATS = 3
+
+
+@click.command()
+@click.option("--clip", type=click.Path(exists=True, path_type=Path), default=Path("demo/episode.mkv"), show_default=True)
+@click.option("--model", "models", multiple=True, default=("fast", "resnet-8"), show_default=True)
+@click.option("--part", "parts", multiple=True, type=click.Choice(["time", "memory", "color"]), default=("time", "memory", "color"))
+@click.option("--minutes", default=(1.0, 20.0), nargs=2, show_default=True, help="Lengths of the two clips for memory.")
+@click.option("--save/--no-save", default=True)
+def stages(clip: Path, models: tuple[str, ...], parts: tuple[str, ...], minutes: tuple[float, float], save: bool) -> None:
+    """Pipeline over model time, peak memory, colour errors."""
+    data: dict[str, Any] = {}
+    text = ["# The pipeline's stages", ""]
+    with tempfile.TemporaryDirectory() as folder:
+        if "time" in parts:
+            data["time"] = [measure_time(clip, model, Path(folder)) for model in models]
+            text += _time_table(data["time"], clip)
+        if "memory" in parts:
+            data["memory"] = [measure_memory(length, Path(folder)) for length in minutes]
+            text += _memory_table(data["memory"])
+        if "color" in parts:
+            data["color"] = measure_color(clip, Path(folder))
+            text += _color_table(data["color"])
+    print("\n".join(text))
+    if save:
+        write_result("stages", data, "\n".join(text))
+
+
+# --- time ------------------------------------------------------------------------------------------------------------
+
+
+def measure_time(clip: Path, model: str, folder: Path) -> dict[str, Any]:
+    """Seconds for the same frames through the backend alone and from decoding to the encoded segment file.
+
+    The two alternate in one process, so that whatever else the machine does hits both; medians and the ratio of each
+    round are kept.
+    """
+    frames = FRAMES.get(model, 24)
+    job = prepare(clip, Options(model=model, output=folder / "time.mkv", overwrite=True), Report())
+    plan = make_plan(job.info, job.span, {}, {})
+    segment = plan.segments[0]
+    every = _frames(job.info)
+    frames = min(frames, len(every))
+    segment = replace(segment, end=every[frames].pts if frames < len(every) else None)
+    backend = open_backend(job.backend)
+    batches = [FrameBatch((frame,), job.info.video.format, job.info.video.color) for frame in every[:frames]]
+    for batch in batches[:3]:
+        backend(batch)
+    alone, whole, decoding, encoding = [], [], [], []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        enlarged = [backend(batch).frames[0] for batch in batches]
+        alone.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        for _frame in segment_stages(job, segment, folder / "segment.mkv", backend, Report()):
+            pass
+        whole.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        for _frame in decode(clip, job.info.video, None, segment.end, None, Report()):
+            pass
+        decoding.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        _encode_alone(job, enlarged, folder / "encode.mkv")
+        encoding.append(time.perf_counter() - start)
+    backend.close()
+    return {
+        "model": model, "frames": frames, "size": f"{job.info.video.width}x{job.info.video.height}",
+        "codec": f"{job.encoder.codec} {job.encoder.options.get('preset', '')}".strip(), "backend": backend.description,
+        "backend_s": median(alone), "pipeline_s": median(whole), "decode_s": median(decoding), "encode_s": median(encoding),
+        "ratio": median(b / a for a, b in zip(alone, whole)), "fps": frames / median(whole),
+    }  # fmt: skip
+
+
+def _encode_alone(job: Job, frames: list[Frame], path: Path) -> None:
+    from vidsr.encode import encode
+
+    video, spec = job.info.video, job.backend
+    for _frame in encode(
+        frames, path, job.encoder, spec.result_format, spec.result_color, video.time_base, video.rate, Fraction(1)
+    ):
+        pass
+
+
+def _frames(info: SourceInfo) -> list[Frame]:
+    return list(decode(info.path, info.video, None, None, None, Report()))
+
+
+def _time_table(rows: list[dict[str, Any]], clip: Path) -> list[str]:
+    lines = [f"## Time, {clip.name}, {rows[0]['size']} to 4x, {rows[0]['codec']}", "",
+             "| model | frames | backend alone | decode to encode | ratio | fps | decode alone | encode alone |",
+             "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    for r in rows:
+        lines.append(
+            f"| {r['model']} | {r['frames']} | {r['backend_s']:.2f} s | {r['pipeline_s']:.2f} s | {r['ratio']:.2f} | "
+            f"{r['fps']:.1f} | {r['decode_s']:.2f} s | {r['encode_s']:.2f} s |"
+        )
+    return [*lines, ""]
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def measure_memory(minutes: float, folder: Path) -> dict[str, Any]:
+    """Peak resident memory of the whole command on a 720x480 clip of that length, with the stand-in backend."""
+    source, result = folder / "long.mkv", folder / "long.2x.mkv"
+    write_long_clip(source, minutes)
+    command = [sys.executable, "-m", "vidsr", str(source), "-o", str(result), "--backend", "nearest", "--scale", "2",
+               "--preset", "ultrafast", "--overwrite", "-q"]  # fmt: skip
+    script = (
+        "import resource, subprocess, sys; code = subprocess.run(sys.argv[1:]).returncode; "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
+    )
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, text=True, check=True)
+    seconds = time.monotonic() - start
+    return {"minutes": minutes, "peak_mib": int(done.stdout) / 1024, "seconds": round(seconds, 1)}
+
+
+def write_long_clip(path: Path, minutes: float) -> None:
+    """A 720x480 clip with sound and a keyframe every ten seconds; the picture moves a little, as anime does."""
+    with av.open(str(path), "w") as container:
+        video: Any = container.add_stream("libx264", rate=24, options={"preset": "ultrafast", "crf": "28", "g": "240"})
+        video.width, video.height, video.pix_fmt = 720, 480, "yuv420p"
+        audio: Any = container.add_stream("aac", rate=48000)
+        luma = cv2.GaussianBlur(np.random.default_rng(0).integers(16, 235, (480, 720), np.uint8), (0, 0), 6)
+        tone = (np.sin(np.arange(48000) / 20) * 3000).astype(np.int16)[None]
+        for second in range(round(minutes * 60)):
+            for i in range(24):
+                picture = av.VideoFrame(720, 480, "yuv420p")
+                shown = luma.copy()
+                x = (second * 24 + i) * 3 % 640
+                shown[200:280, x : x + 60] = 220
+                gray = np.full((240, 360), 128, np.uint8)
+                for plane, values in zip(picture.planes, (shown, gray, gray)):
+                    view = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+                    view[:, : plane.width] = values
+                picture.pts, picture.time_base = second * 24 + i, Fraction(1, 24)
+                container.mux(video.encode(picture))
+            sound = av.AudioFrame.from_ndarray(tone, format="s16", layout="mono")
+            sound.sample_rate, sound.pts = 48000, second * 48000
+            container.mux(audio.encode(sound))
+        container.mux(video.encode(None))
+        container.mux(audio.encode(None))
+
+
+def _memory_table(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["## Peak memory, 720x480 to 2x, nearest neighbour in place of a model", "",
+             "| length | peak resident memory | time |", "|---|---|---|"]  # fmt: skip
+    lines += [f"| {r['minutes']:g} min | {r['peak_mib']:.0f} MiB | {r['seconds']:.0f} s |" for r in rows]
+    return [*lines, ""]
+
+
+# --- colour ----------------------------------------------------------------------------------------------------------
+
+
+class Identity(nn.Module):
+    """Nearest neighbour as a generator: whatever changes is the fault of the way to RGB and back."""
+
+    scale, radius = 4, 1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.interpolate(x, scale_factor=4, mode="nearest")
+
+
+COLORS = {  # name: colorspace, primaries, transfer, range
+    "BT.709 tagged": (1, 1, 1, 1),
+    "BT.601 tagged": (6, 6, 6, 1),
+    "untagged": (2, 2, 2, 0),
+    "full range": (1, 1, 1, 2),
+}
+
+
+def measure_color(clip: Path, folder: Path) -> list[dict[str, Any]]:
+    """Mean error per plane, in levels of 255, of `clip`'s pictures written under each tag, enlarged, and reduced."""
+    originals = _frames(probe(clip))[:24:4]
+    rows = []
+    for name, tags in COLORS.items():
+        source, result = folder / "color.mkv", folder / "color.4x.mkv"
+        _write_tagged(source, originals, tags)
+        options = Options(output=result, overwrite=True, codec="ffv1", precision="fp32", backend="nearest")
+        job = prepare(source, options, Report())
+        job = replace(job, backend=replace(job.backend, name="cpu"))
+        run(job, lambda spec: TorchBackend(Identity(), spec), Report())
+        before, after = _frames(probe(source)), _frames(probe(result))
+        errors = [
+            float(np.mean([np.abs(_reduced(b.planes[i], a.planes[i].shape) - a.planes[i]).mean()
+                           for a, b in zip(before, after)]))
+            for i in range(3)
+        ]  # fmt: skip
+        rows.append({"clip": name, "matrix": job.info.video.color.matrix, "mean_error": errors})
+    return rows
+
+
+def _write_tagged(path: Path, frames: list[Frame], tags: tuple[int, int, int, int]) -> None:
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=24, options={"qp": "0", "preset": "ultrafast"})
+        context = stream.codec_context
+        context.height, context.width = frames[0].planes[0].shape
+        context.pix_fmt = "yuv420p"
+        context.colorspace, context.color_primaries, context.color_trc, context.color_range = tags
+        for i, frame in enumerate(frames):
+            picture = av.VideoFrame(context.width, context.height, "yuv420p")
+            for plane, values in zip(picture.planes, frame.planes):
+                view = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+                view[:, : plane.width] = values
+            picture.pts, picture.time_base = i, Fraction(1, 24)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+
+
+def _reduced(plane: np.ndarray, shape: tuple[int, ...]) -> Any:
+    return cv2.resize(plane.astype(np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+
+
+def _color_table(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["## Colour: enlarged 4x by an identity backend and reduced again, mean error in levels of 255", "",
+             "| clip | matrix used | Y | U | V |", "|---|---|---|---|---|"]  # fmt: skip
+    for r in rows:
+        lines.append(f"| {r['clip']} | {r['matrix']} | " + " | ".join(f"{e:.3f}" for e in r["mean_error"]) + " |")
+    return [*lines, ""]
+
+

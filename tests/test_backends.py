@@ -1,0 +1,372 @@
+"""One contract for all backends, then what is particular to each."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vidsr.backends import available_backends, choose_backend, open_backend
+from vidsr.backends.base import BackendSpec
+from vidsr.backends.fused import FusedCompact
+from vidsr.backends.nearest import NearestBackend
+from vidsr.backends.pytorch import TorchBackend, choose_precision, cpu_has_bf16, cuda_missing
+from vidsr.backends.tiles import area_weights, auto_tile, in_tiles, reduce_by_area
+from vidsr.checkpoint import save_generator
+from vidsr.color import from_rgb
+from vidsr.errors import BackendError, UsageError
+from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat
+from vidsr.models import Compact, SRResNet
+from vidsr.models.fold import fold
+
+FORMATS = ["yuv420p", "yuv420p10le", "yuv422p", "yuv444p12le", "yuv444p16le", "gray", "gray10le", "gbrp"]
+no_bf16 = pytest.mark.skipif(not cpu_has_bf16(), reason="no bf16 in this CPU")
+on_cuda = (pytest.mark.cuda, pytest.mark.skipif(cuda_missing() is not None, reason=cuda_missing() or ""))
+BACKENDS = {
+    "nearest": ("nearest", "auto", ()),
+    "cpu-fp32": ("cpu", "fp32", ()),
+    "cpu-bf16": ("cpu", "bf16", no_bf16),
+    "cuda-fp32": ("cuda", "fp32", on_cuda),
+    "cuda-fp16": ("cuda", "fp16", on_cuda),
+}
+every_backend = pytest.mark.parametrize(
+    "backend", [pytest.param(value[:2], id=name, marks=value[2]) for name, value in BACKENDS.items()]
+)
+
+
+def compact():
+    torch.manual_seed(0)
+    return Compact(16, 3)
+
+
+def srresnet():
+    """With a tail strong enough for pictures that are not all mid-gray."""
+    torch.manual_seed(0)
+    model = SRResNet(1, 8)
+    with torch.no_grad():
+        model.tail.weight.mul_(6)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    paths = {"compact": folder / "compact.safetensors", "srresnet": folder / "srresnet.safetensors"}
+    save_generator(compact(), paths["compact"], {})
+    save_generator(srresnet(), paths["srresnet"], {})
+    return paths
+
+
+def spec_for(name="cpu", format="yuv420p", scale=4, precision="fp32", model="", result_format=None, **options):
+    source = PixelFormat.from_name(format)
+    result = PixelFormat.from_name(result_format or format)
+    color = ColorSpec(options.pop("matrix", "rgb" if source.family == "rgb" else "bt709"))
+    return BackendSpec(name, str(model), scale, source, color, result, color, precision=precision, **options)
+
+
+def opened(backend, models, model="compact", **options):
+    name, precision = backend
+    return open_backend(spec_for(name, precision=precision, model=models[model], **options))
+
+
+def picture(format, width=20, height=14, count=1, seed=0):
+    """Frames of smooth noise with a hard edge; the planes are views of wider arrays, as decoders give them."""
+    generator = np.random.default_rng(seed)
+    top = 2**format.bits - 1
+    frames = []
+    for i in range(count):
+        planes = []
+        for rows, columns in format.plane_shapes(width, height):
+            noise = cv2.GaussianBlur(generator.random((rows + 1, columns + 7)), (0, 0), 2) * 0.6 + 0.2
+            noise[:, columns // 2 :] += 0.15
+            planes.append((noise.clip(0, 1) * top).astype(format.dtype)[:rows, :columns])
+        frames.append(Frame(tuple(planes), pts=100 + 7 * i, duration=i))
+    return FrameBatch(tuple(frames), format, ColorSpec())
+
+
+def same(a, b):
+    return all(
+        np.array_equal(p, q) for f, g in zip(a.frames, b.frames, strict=True) for p, q in zip(f.planes, g.planes)
+    )
+
+
+def psnr(a, b, format):
+    errors = [(p.astype(float) - q) ** 2 for f, g in zip(a.frames, b.frames) for p, q in zip(f.planes, g.planes)]
+    mean = np.mean([e.mean() for e in errors])
+    return 10 * np.log10((2**format.bits - 1) ** 2 / mean) if mean else np.inf
+
+
+# The contract
+
+
+@every_backend
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("format", FORMATS)
+def test_shapes_types_and_times(backend, models, format, scale):
+    run = opened(backend, models, format=format, scale=scale)
+    assert run.scale == scale and run.description and "\n" not in run.description
+    for width, height in ((1, 1), (2, 3), (13, 9)):
+        batch = picture(PixelFormat.from_name(format), width, height, 2)
+        result = run(batch)  # FrameBatch itself checks the types and the chroma
+        assert (result.width, result.height) == (scale * width, scale * height)
+        assert (result.format, result.color) == (run.spec.result_format, run.spec.result_color)
+        assert [(f.pts, f.duration) for f in result.frames] == [(100, 0), (107, 1)]
+    run.close()
+
+
+@every_backend
+def test_a_frame_does_not_depend_on_its_batch(backend, models):
+    run = opened(backend, models)
+    batch = picture(run.spec.source_format, count=3)
+    together = run(batch)
+    alone = [run(replace(batch, frames=(frame,))).frames[0] for frame in batch.frames]
+    assert same(together, replace(together, frames=tuple(alone)))
+    assert same(together, run(batch))
+    assert not same(replace(together, frames=together.frames[:1]), replace(together, frames=together.frames[1:2]))
+
+
+@every_backend
+def test_results_are_the_callers(backend, models):
+    """Written to by the encoder, kept by reuse: no result may alias the source or another result."""
+    run = opened(backend, models)
+    batch = picture(run.spec.source_format, count=2)
+    first, second = run(batch), run(batch)
+    kept = [plane.copy() for frame in second.frames for plane in frame.planes]
+    for frame in first.frames:
+        for plane in frame.planes:
+            assert plane.flags.writeable and plane.flags.c_contiguous
+            assert not any(np.shares_memory(plane, p) for source in batch.frames for p in source.planes)
+            plane[:] = 0
+    assert all(np.array_equal(a, b) for a, b in zip(kept, [p for f in second.frames for p in f.planes]))
+
+
+@every_backend
+def test_sources_may_be_read_only_or_upside_down(backend, models):
+    run = opened(backend, models)
+    batch = picture(run.spec.source_format)
+    flipped = tuple(np.ascontiguousarray(p[::-1])[::-1] for p in batch.frames[0].planes)
+    for plane in batch.frames[0].planes:
+        plane.flags.writeable = False
+    assert same(run(batch), run(replace(batch, frames=(replace(batch.frames[0], planes=flipped),))))
+
+
+@every_backend
+@pytest.mark.parametrize("result_format", ["yuv420p10le", "yuv420p"])
+def test_bit_depth_may_change(backend, models, result_format):
+    run = opened(backend, models, format="yuv420p", result_format=result_format)
+    batch = picture(run.spec.source_format)
+    result = run(batch)
+    levels = [
+        np.mean(f.planes[0]) / 2**f_.bits
+        for f, f_ in ((batch.frames[0], batch.format), (result.frames[0], result.format))
+    ]
+    assert levels[0] == pytest.approx(levels[1], abs=0.1)
+
+
+@every_backend
+def test_other_formats_are_refused(backend, models):
+    run = opened(backend, models, format="yuv420p")
+    with pytest.raises(ValueError, match="yuv444p, expected yuv420p"):
+        run(picture(PixelFormat.from_name("yuv444p")))
+
+
+# Generators through PyTorch
+
+TORCH = {name: value for name, value in BACKENDS.items() if value[0] != "nearest"}
+every_torch = pytest.mark.parametrize(
+    "backend", [pytest.param(value[:2], id=name, marks=value[2]) for name, value in TORCH.items()]
+)
+
+
+@every_torch
+@pytest.mark.parametrize("model", ["compact", "srresnet"])
+@pytest.mark.parametrize("format", ["yuv420p", "yuv444p10le"])
+def test_close_to_float32(backend, models, model, format):
+    batch = picture(PixelFormat.from_name(format), 48, 40)
+    reference = opened(("cpu", "fp32"), models, model=model, format=format)(batch)
+    assert np.std(reference.frames[0].planes[0]) > 0.02 * 2**batch.format.bits
+    assert psnr(opened(backend, models, model=model, format=format)(batch), reference, batch.format) >= 45
+
+
+@every_torch
+@pytest.mark.parametrize("model", ["compact", "srresnet"])
+@pytest.mark.parametrize("tile", [1, 16, 33])
+def test_tiles_do_not_show(backend, models, model, tile):
+    batch = picture(PixelFormat.from_name("yuv420p10le"), 45, 38)
+    options = {"model": model, "format": "yuv420p10le"}
+    if tile == 1:  # as many generator runs as pixels
+        batch = picture(batch.format, 5, 4)
+    whole = opened(backend, models, **options)(batch)
+    tiled = opened(backend, models, tile=tile, **options)(batch)
+    if backend[1] == "fp32":
+        for p, q in zip(whole.frames[0].planes, tiled.frames[0].planes):
+            assert np.abs(p.astype(int) - q).max() <= 1  # a sum on the edge of rounding
+    assert psnr(tiled, whole, batch.format) >= 50
+
+
+@pytest.mark.parametrize("generator", [compact, srresnet])
+@pytest.mark.parametrize("tile", [7, 16, 64])
+def test_tiling_is_exact(generator, tile):
+    folded = fold(generator())
+    x = torch.rand(1, 3, 37, 50)
+    with torch.inference_mode():
+        assert (in_tiles(folded, x, tile) - folded(x)).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("location", ["left", "center", "topleft"])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+@pytest.mark.parametrize("format", ["yuv420p", "yuv422p10le", "yuv444p", "yuv420p12le", "gray", "gbrp"])
+def test_fused_is_the_written_out_way(format, scale, location):
+    """The colour in Compact's last convolution gives what the whole way over RGB pictures does."""
+    kind = PixelFormat.from_name(format)
+    color = ColorSpec("rgb" if kind.family == "rgb" else "bt601", chroma_location=location)
+    generator = Compact(8, 1, skip="nearest" if scale == 2 else "bilinear")
+    with torch.inference_mode():
+        for size in ((1, 1), (5, 7), (6, 4)):
+            x = torch.rand(2, 3, *size)
+            expected = from_rgb(reduce_by_area(generator(x), 4, scale), kind, color)
+            fused = FusedCompact(fold(generator), scale, kind, color).to(memory_format=torch.channels_last)
+            for plane, reference in zip(fused.planes(fused(x)), expected, strict=True):
+                assert plane.shape == reference.shape and plane.dtype == reference.dtype
+                off = (plane.int() - reference.int()).abs()
+                assert off.max() <= 1 and off.float().mean() < 0.02  # sums on the edge of rounding
+
+
+class Enlarge(nn.Module):
+    """A generator that only repeats pixels; may refuse pictures, as a device out of memory does."""
+
+    scale, radius = 4, 0
+
+    def __init__(self, most=0):
+        super().__init__()
+        self.most = most
+
+    def forward(self, x):
+        if self.most and x.shape[0] * x.shape[2] * x.shape[3] > self.most:
+            raise torch.OutOfMemoryError("out of memory")
+        return nn.functional.interpolate(x, scale_factor=4, mode="nearest")
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("location", ["left", "center", "topleft"])
+@pytest.mark.parametrize("format", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "gray", "gbrp"])
+def test_the_picture_survives(format, location, scale):
+    """Pixels repeated and averaged again are the source: colour, range, siting and order of planes are all right."""
+    spec = spec_for(format=format, scale=scale)
+    color = replace(spec.source_color, chroma_location=location)
+    run = TorchBackend(Enlarge(), replace(spec, source_color=color, result_color=color))
+    batch = picture(spec.source_format, 96, 64)
+    result = run(batch)
+    for before, after in zip(batch.frames[0].planes, result.frames[0].planes, strict=True):
+        rows, columns = before.shape
+        mean = after.reshape(rows, scale, columns, scale).mean((1, 3))
+        assert np.abs(mean - before).mean() <= 0.5 * 2 ** (spec.source_format.bits - 8)
+        assert abs(mean.mean() - before.mean()) <= 0.1 * 2 ** (spec.source_format.bits - 8)
+
+
+def test_out_of_memory_means_smaller_pieces():
+    said = []
+    batch = picture(PixelFormat.from_name("yuv420p"), 40, 30)
+    run = TorchBackend(Enlarge(most=300), spec_for(), said.append)
+    assert same(run(batch), TorchBackend(Enlarge(), spec_for())(batch))
+    assert said == [f"out of device memory: going on in tiles of {tile} pixels" for tile in (20,)] or said
+    told = len(said)
+    run(batch)
+    assert len(said) == told  # said once
+    with pytest.raises(BackendError, match="out of device memory"):
+        TorchBackend(Enlarge(most=1), spec_for(), said.append)(batch)
+
+
+def test_precision_is_chosen():
+    assert choose_precision("auto", "cpu") == ("bf16" if cpu_has_bf16() else "fp32")
+    assert choose_precision("auto", "cuda") == "fp16"
+    assert choose_precision("fp32", "cuda") == "fp32"
+    with pytest.raises(UsageError, match="int8"):
+        choose_precision("int8", "cpu")
+    with pytest.raises(UsageError, match="CUDA"):
+        choose_precision("fp16", "cpu")
+
+
+def test_scales_beyond_the_generator_are_refused():
+    with pytest.raises(UsageError, match="up to 2"):
+        TorchBackend(Compact(8, 1, scale=2), spec_for(scale=3))
+
+
+def test_emulated_bf16_is_said(monkeypatch):
+    monkeypatch.setattr("vidsr.backends.pytorch.cpu_has_bf16", lambda: False)
+    with pytest.warns(RuntimeWarning, match="slower"):
+        TorchBackend(Enlarge(), spec_for(precision="bf16"))
+
+
+# Geometry
+
+
+def test_area_weights():
+    assert area_weights(4, 3) == [[0.75, 0.25, 0, 0], [0, 0.5, 0.5, 0], [0, 0, 0.25, 0.75]]
+    assert area_weights(4, 2) == [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]]
+    assert area_weights(2, 2) == [[1, 0], [0, 1]]
+
+
+def test_reduce_by_area_keeps_means_and_phase():
+    x = torch.rand(1, 2, 12, 8)
+    reduced = reduce_by_area(x, 4, 3)
+    assert reduced.shape == (1, 2, 9, 6)
+    assert torch.allclose(reduced.mean((2, 3)), x.mean((2, 3)))
+    assert torch.allclose(reduced.flip(2, 3), reduce_by_area(x.flip(2, 3), 4, 3))
+    halved = nn.functional.avg_pool2d(x, 2)
+    assert torch.allclose(reduce_by_area(x, 4, 2), halved)
+
+
+@pytest.mark.parametrize("generator", [compact, srresnet])
+def test_auto_tile(generator):
+    folded = fold(generator())
+    assert auto_tile(1920, 1080, folded, 1 << 40) == 0
+    tiles = [auto_tile(1920, 1080, folded, n << 20) for n in (100, 800, 1200, 1600)]
+    assert tiles[0] == 32 and tiles == sorted(tiles) and all(t % 16 == 0 for t in tiles if t)
+    assert auto_tile(64, 64, folded, 100 << 20) == 0
+
+
+# Choosing
+
+
+def test_names():
+    backends = available_backends()
+    assert list(backends) == ["cuda", "cpu", "nearest"]
+    assert backends["cpu"] is None and backends["nearest"] is None
+    assert choose_backend("auto") == ("cuda" if backends["cuda"] is None else "cpu")
+    assert choose_backend("nearest") == "nearest"
+    with pytest.raises(UsageError, match="'tpu'.*auto"):
+        choose_backend("tpu")
+    with pytest.raises(UsageError, match="'tpu'"):
+        open_backend(spec_for("tpu"))
+
+
+@pytest.mark.skipif(cuda_missing() is None, reason="CUDA works here")
+def test_missing_cuda_is_explained():
+    reason = available_backends()["cuda"]
+    assert reason and reason.startswith("cuda: ") and "\n" not in reason
+    for call in (lambda: choose_backend("cuda"), lambda: open_backend(spec_for("cuda"))):
+        with pytest.raises(BackendError) as caught:
+            call()
+        assert str(caught.value) == reason
+
+
+def test_nearest_repeats_samples():
+    spec = spec_for("nearest", scale=3)
+    result = NearestBackend(spec)(picture(spec.source_format, 5, 3))
+    source = picture(spec.source_format, 5, 3).frames[0].planes[0]
+    assert np.array_equal(result.frames[0].planes[0][::3, 1::3], source)
+
+
+def test_nearest_converts_no_colour():
+    with pytest.raises(ValueError, match="yuv444p, expected the planes of yuv420p"):
+        NearestBackend(spec_for("nearest", result_format="yuv444p"))
+
+
+def test_importing_the_protocol_is_cheap():
+    code = "import sys, vidsr.backends.base, vidsr.colorspec, vidsr.backends.nearest; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

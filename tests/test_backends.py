@@ -52,6 +52,15 @@ def srresnet():
     return model.eval()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """For pictures this small, waiting for a second thread takes longer than the work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
@@ -109,7 +118,7 @@ def psnr(a, b, format):
 def test_shapes_types_and_times(backend, models, format, scale):
     run = opened(backend, models, format=format, scale=scale)
     assert run.scale == scale and run.description and "\n" not in run.description
-    for width, height in ((1, 1), (2, 3), (13, 9)):
+    for width, height in ((1, 1), (13, 6)):
         batch = picture(PixelFormat.from_name(format), width, height, 2)
         result = run(batch)  # FrameBatch itself checks the types and the chroma
         assert (result.width, result.height) == (scale * width, scale * height)
@@ -194,12 +203,12 @@ def test_close_to_float32(backend, models, model, format):
 
 @every_torch
 @pytest.mark.parametrize("model", ["compact", "srresnet"])
-@pytest.mark.parametrize("tile", [1, 16, 33])
+@pytest.mark.parametrize("tile", [1, 17])
 def test_tiles_do_not_show(backend, models, model, tile):
     batch = picture(PixelFormat.from_name("yuv420p10le"), 45, 38)
     options = {"model": model, "format": "yuv420p10le"}
     if tile == 1:  # as many generator runs as pixels
-        batch = picture(batch.format, 5, 4)
+        batch = picture(batch.format, 4, 3)
     whole = opened(backend, models, **options)(batch)
     tiled = opened(backend, models, tile=tile, **options)(batch)
     if backend[1] == "fp32":
@@ -209,10 +218,10 @@ def test_tiles_do_not_show(backend, models, model, tile):
 
 
 @pytest.mark.parametrize("generator", [compact, srresnet])
-@pytest.mark.parametrize("tile", [7, 16, 64])
+@pytest.mark.parametrize("tile", [13, 64])
 def test_tiling_is_exact(generator, tile):
     folded = fold(generator())
-    x = torch.rand(1, 3, 37, 50)
+    x = torch.rand(1, 3, 27, 32)
     with torch.inference_mode():
         assert (in_tiles(folded, x, tile) - folded(x)).abs().max() <= 1e-5
 
@@ -226,7 +235,7 @@ def test_fused_is_the_written_out_way(format, scale, location):
     color = ColorSpec("rgb" if kind.family == "rgb" else "bt601", chroma_location=location)
     generator = Compact(8, 1, skip="nearest" if scale == 2 else "bilinear")
     with torch.inference_mode():
-        for size in ((1, 1), (5, 7), (6, 4)):
+        for size in ((1, 1), (5, 7)):
             x = torch.rand(2, 3, *size)
             expected = from_rgb(reduce_by_area(generator(x), 4, scale), kind, color)
             fused = FusedCompact(fold(generator), scale, kind, color).to(memory_format=torch.channels_last)
@@ -261,24 +270,33 @@ def test_the_picture_survives(format, location, scale):
     run = TorchBackend(Enlarge(), replace(spec, source_color=color, result_color=color))
     batch = picture(spec.source_format, 96, 64)
     result = run(batch)
-    for before, after in zip(batch.frames[0].planes, result.frames[0].planes, strict=True):
-        rows, columns = before.shape
-        mean = after.reshape(rows, scale, columns, scale).mean((1, 3))
+    for i, (before, after) in enumerate(zip(batch.frames[0].planes, result.frames[0].planes, strict=True)):
+        x, y = spec.source_format.chroma_shift if i else (0, 0)
+        mean = reduced(after, scale, 0, y == 1 and location == "topleft")
+        mean = reduced(mean, scale, 1, x == 1 and location != "center")
         assert np.abs(mean - before).mean() <= 0.5 * 2 ** (spec.source_format.bits - 8)
         assert abs(mean.mean() - before.mean()) <= 0.1 * 2 ** (spec.source_format.bits - 8)
+
+
+def reduced(plane, scale, axis, on_luma):
+    """`plane` with `scale` times fewer samples along `axis`, at the spots where the source had its samples."""
+    groups = np.moveaxis(plane.astype(float), axis, 0).reshape(-1, scale, plane.shape[1 - axis])
+    # Chroma on the first of two luma samples: (2j + 0.5) * scale is that much after sample j * scale of the result.
+    after = (scale - 1) / 4
+    mean = groups[:, 0] * (1 - after) + groups[:, 1] * after if on_luma else groups.mean(1)
+    return np.moveaxis(mean, 0, axis)
 
 
 def test_out_of_memory_means_smaller_pieces():
     said = []
     batch = picture(PixelFormat.from_name("yuv420p"), 40, 30)
-    run = TorchBackend(Enlarge(most=300), spec_for(), said.append)
+    run = TorchBackend(Enlarge(most=500), spec_for(), said.append)
     assert same(run(batch), TorchBackend(Enlarge(), spec_for())(batch))
-    assert said == [f"out of device memory: going on in tiles of {tile} pixels" for tile in (20,)] or said
-    told = len(said)
+    assert said == ["out of device memory: going on in tiles of 20 pixels"]
     run(batch)
-    assert len(said) == told  # said once
+    assert len(said) == 1
     with pytest.raises(BackendError, match="out of device memory"):
-        TorchBackend(Enlarge(most=1), spec_for(), said.append)(batch)
+        TorchBackend(Enlarge(most=1), spec_for(tile=64), said.append)(batch)
 
 
 def test_precision_is_chosen():
@@ -339,7 +357,7 @@ def test_names():
     assert backends["cpu"] is None and backends["nearest"] is None
     assert choose_backend("auto") == ("cuda" if backends["cuda"] is None else "cpu")
     assert choose_backend("nearest") == "nearest"
-    with pytest.raises(UsageError, match="'tpu'.*auto"):
+    with pytest.raises(UsageError, match=r"'tpu'.*auto"):
         choose_backend("tpu")
     with pytest.raises(UsageError, match="'tpu'"):
         open_backend(spec_for("tpu"))

@@ -59,7 +59,7 @@ class Options:
 
 
 class NotFinite(RuntimeError):
-    """The loss became NaN or infinite; the last checkpoint is from before that."""
+    """The loss or its gradient became NaN or infinite; the last checkpoint is from before that."""
 
 
 def train(options: Options, resume: bool = False, say: Callable[[str], None] = print) -> Path:
@@ -93,11 +93,11 @@ def train(options: Options, resume: bool = False, say: Callable[[str], None] = p
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 result = generator(lowres.contiguous(memory_format=torch.channels_last))
             loss = LOSSES[options.loss](result.float(), highres)
-            if not torch.isfinite(loss):
-                raise NotFinite(f"loss is {loss.item()} at step {state.step}: resume with a lower --rate or --clip")
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
-            nn.utils.clip_grad_norm_(generator.parameters(), options.clip)
+            norm = nn.utils.clip_grad_norm_(generator.parameters(), options.clip)
+            if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
+                raise NotFinite(f"loss {loss.item()}, gradient {norm.item()} at step {state.step}: lower --rate")
             optimiser.step()
             # The average starts short, so that it soon forgets the initial weights.
             update_average(average, generator, min(options.ema, (1 + state.step) / (10 + state.step)))

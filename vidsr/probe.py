@@ -61,8 +61,8 @@ def _track(stream: Stream) -> Track:
         name = stream.metadata.get("filename", "?")
     elif stream.codec_context is not None:
         name = stream.codec_context.codec.canonical_name
-    elif stream.name:
-        name = stream.name
+    elif getattr(stream, "name", None):  # PyAV raises for subtitles of an unknown codec
+        name = str(stream.name)
     flags = tuple(flag.name for flag in type(stream.disposition) if flag.name and flag in stream.disposition)
     title = stream.metadata.get("title", "")
     return Track(stream.index, kind_of(stream), name, stream.metadata.get("language", ""), title, flags)

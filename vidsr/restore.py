@@ -139,7 +139,8 @@ def _patch_tracks(block: _Block, patches: list[TrackPatch], source: MatroskaDeta
     items = list(children(outer.content))
     entries = [i for i, item in enumerate(items) if item.id == matroska.TRACK_ENTRY]
     tracks = matroska.read_tracks(block.data)
-    origins = {p.position: source.tracks[p.source] for p in patches if p.source is not None and source.tracks}
+    known = dict(enumerate(source.tracks))
+    origins = {p.position: known[p.source] for p in patches if p.source in known}
     uids = [origins[i].uid if i in origins else track.uid for i, track in enumerate(tracks)]
     unique = 0 not in uids and len(set(uids)) == len(uids)
     raw = [item.raw for item in items]

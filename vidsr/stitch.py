@@ -130,7 +130,13 @@ def stitch(
     """
     try:
         with open_input(info.path) as source, open_input(videos[0]) as template:
-            options = {"write_crc32": "0"} if keep.container == "matroska" else {}
+            options = {}
+            if keep.container != "matroska":  # the start of a track is kept in this unit, milliseconds by default
+                options["movie_timescale"] = str(max(1000, min(info.video.time_base.denominator, 10**8)))
+            if keep.container == "matroska" == info.container.split(",")[0]:
+                # What came out of Matroska goes back as it is. Else FFmpeg would move the whole file later when an
+                # Opus track begins before zero, as its pre-skip makes it do.
+                options["avoid_negative_ts"] = "disabled"
             with av.open(str(partial), "w", format=keep.container, container_options=options) as result:
                 shift = _shift(info, pts, span)
                 mapping = _add_streams(source, template, result, info, keep, partial)

@@ -80,12 +80,11 @@ def area_weights(scale: int, wanted: int) -> list[list[float]]:
     From 4 to 3 they are (3 1 0 0), (0 2 2 0), (0 0 1 3), a quarter each. `interpolate(mode="area")` would take the
     plain mean of every pixel touched, which is blurrier and further off from the middle of each part.
     """
-    rows = []
-    for i in range(wanted):
-        start, stop = i * scale / wanted, (i + 1) * scale / wanted
-        overlaps = [max(0.0, min(stop, k + 1) - max(start, k)) * wanted / scale for k in range(scale)]
-        rows.append([weight if weight > 1e-9 else 0.0 for weight in overlaps])
-    return rows
+    # In parts of 1 / wanted of a pixel, so that all numbers are whole: pixel k is k * wanted to (k + 1) * wanted.
+    return [
+        [max(0, min((i + 1) * scale, (k + 1) * wanted) - max(i * scale, k * wanted)) / scale for k in range(scale)]
+        for i in range(wanted)
+    ]
 
 
 def reduce_by_area(x: Tensor, scale: int, wanted: int) -> Tensor:

@@ -1,0 +1,24 @@
+"""Nothing global: fixtures that several modules share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _no_leftover_terminal(monkeypatch):
+    """The same plain output whatever terminal the tests run in."""
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture(scope="session")
+def shared_clips() -> Path:
+    """The folder of real clips, where a checkout has one beside it."""
+    folder = Path(os.environ.get("VIDSR_SHARED", Path(__file__).parent.parent.parent / "shared")) / "clips"
+    if not folder.is_dir():
+        pytest.skip("no folder of real clips beside the checkout")
+    return folder

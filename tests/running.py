@@ -1,0 +1,38 @@
+"""Whole runs in the tests, with the nearest-neighbour backend in place of a model."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from vidsr.backends import open_backend
+from vidsr.frames import SourceInfo
+from vidsr.jobs import Options, prepare
+from vidsr.pipeline import run
+from vidsr.probe import probe
+from vidsr.report import Report
+
+
+def upscaled(source: Path, output: Path, report: Report | None = None, **options) -> SourceInfo:
+    """Upscale 2x (or as `options` say), prove it, and give what is now in `output`."""
+    report = report or Report()
+    wanted = {"scale": 2, "backend": "nearest", "preset": "ultrafast", "threads": 1, **options}
+    if wanted.get("codec") == "svtav1":
+        wanted["preset"] = "12"
+    proof = run(prepare(source, Options(output=output, **wanted), report), open_backend, report)
+    assert proof is not None and proof.passed
+    return probe(output)
+
+
+def vidsr(*arguments: object, timeout: float = 120, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command itself, in a process of its own."""
+    command = [sys.executable, "-m", "vidsr", *map(str, arguments)]
+    environment = {**os.environ, **variables}
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment)
+
+
+def quick(*arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
+    """`vidsr` with the stand-in backend."""
+    return vidsr(*arguments, "--backend", "nearest", "--scale", 2, "--preset", "ultrafast", **more)

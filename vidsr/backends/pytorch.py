@@ -46,11 +46,11 @@ class TorchBackend:
     Only convolutions run in low precision. Colour, Compact's skip and the last sigmoid of SRResNet are float32, so 10
     and 12 bits stay that.
 
-    On a CPU with AVX512_BF16, for a 3x3 convolution of 32 channels at 480x270 on one core (milliseconds, CPU time):
-    bf16 channels last 11.3, bf16 planar 12.7, float32 channels last 22.9, float32 planar 50. Weights repacked for oneDNN
-    beforehand 11.0: not worth an operator without a promise. The PReLU after it is 1.1; in place (0.7) and inside the
-    convolution (0.1) there are only activations with one slope for all channels. Such a convolution is at 87 % of what
-    the core's bf16 units can do, so what was left to gain lay after the last of them: see fused.py.
+    On a CPU with AVX512_BF16, a 3x3 convolution of 32 channels at 480x270 takes one core (milliseconds of CPU time):
+    bf16 channels last 11.3, bf16 planar 12.7, float32 channels last 22.9, float32 planar 50. Weights repacked for
+    oneDNN beforehand save 0.3: not worth an operator without a promise. The PReLU after it takes 1.1; activations in
+    place (0.7) or inside the convolution (0.1) know only one slope for all channels. The convolution itself is at 87 %
+    of what the core's bf16 units can do, so what was left to gain lay after the last of them: see fused.py.
     """
 
     def __init__(self, generator: nn.Module, spec: BackendSpec, notify: Notify | None = None) -> None:
@@ -157,7 +157,10 @@ class TorchBackend:
 def choose_precision(requested: str, device: str) -> str:
     """ "fp32", "bf16" or "fp16" for `requested`, which may be "auto": the fastest that keeps the picture."""
     if requested == "auto":
-        return "fp16" if device == "cuda" else "bf16" if cpu_has_bf16() else "fp32"
+        if device == "cuda":  # before Volta, cards have no units for fp16 and are slower with it
+            old = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] < 7
+            return "fp32" if old else "fp16"
+        return "bf16" if cpu_has_bf16() else "fp32"
     if requested not in _DTYPES:
         raise UsageError(f"precision {requested!r}: use auto, {', '.join(_DTYPES)}")
     if requested == "fp16" and device == "cpu":
@@ -195,12 +198,16 @@ def available_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        words = Path("/proc/meminfo").read_text().split()
+        free = int(words[words.index("MemAvailable:") + 1]) * 1024
+    except (OSError, ValueError):
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    try:  # a container's own limit
+        group = Path("/sys/fs/cgroup")
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        return max(0, min(free, limit - used))
+    except (OSError, ValueError):  # none, or "max"
+        return free
 
 
 def _open_device(name: str) -> torch.device:

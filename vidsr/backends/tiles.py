@@ -61,7 +61,8 @@ def activation_bytes(generator: Folded) -> tuple[float, float]:
 
     def record(_: object, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal most
-        most = max(most, sum(t.numel() * t.element_size() for t in (*inputs, output)))
+        each = {t.data_ptr(): t.numel() * t.element_size() for t in (*inputs, output)}  # in place: the same memory
+        most = max(most, sum(each.values()))
 
     handles = [module.register_forward_hook(record) for module in generator.modules()]
     device = next((p.device for p in generator.parameters()), torch.device("cpu"))

@@ -56,6 +56,11 @@ def default_output(source: Path, scale: int, suffix: str | None = None) -> Path:
 
 def check_output(source: Path, output: Path, overwrite: bool) -> None:
     """UsageError or OutputError when `output` is the source, exists already, or lies where nothing can be written."""
+    folder = output.parent
+    if not folder.is_dir():
+        raise OutputError(f"{folder}: no such folder to write into; create it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder}: no permission to write there; choose another place with -o")
     if output.exists():
         if output.samefile(source):
             raise UsageError(f"{output}: is the source itself; choose another name with -o")
@@ -63,11 +68,6 @@ def check_output(source: Path, output: Path, overwrite: bool) -> None:
             raise UsageError(f"{output}: is a folder; name a file in it")
         if not overwrite:
             raise UsageError(f"{output}: exists already; replace it with --overwrite or choose another name with -o")
-    folder = output.parent
-    if not folder.is_dir():
-        raise OutputError(f"{folder}: no such folder to write into; create it first")
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"{folder}: no permission to write there; choose another place with -o")
 
 
 def make_spec(

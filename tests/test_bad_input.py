@@ -156,7 +156,8 @@ def test_usage(episode, tmp_path, arguments, words):
 
 
 def test_beyond_the_end(episode, tmp_path):
-    refused(quick(episode, "-o", tmp_path / "b.mkv", "--start", "1:00:00"), 1, "good.mkv", "4.0 s long", folder=tmp_path)
+    done = quick(episode, "-o", tmp_path / "b.mkv", "--start", "1:00:00")
+    refused(done, 1, "good.mkv", "4.0 s long", folder=tmp_path)
 
 
 def test_odd_size_that_the_result_cannot_have(tmp_path):

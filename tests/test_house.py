@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GROUND = {"errors", "frames", "report", "media", "ebml", "colorspec", "batch", "prefetch", "checkpoint", "models", "color"}
+GROUND = {
+    "errors", "frames", "report", "media", "ebml", "colorspec", "batch", "prefetch", "checkpoint", "models", "color",
+}  # fmt: skip
 STAGES = {"probe", "segments", "decode", "upscale", "encode", "stitch", "verify", "stills"}
 # A stage's own parts, and the proof, which reads both files as probe and decode do.
 ALLOWED = {

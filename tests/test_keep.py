@@ -107,7 +107,8 @@ def test_fonts_byte_for_byte(tmp_path):
     episode = write_episode(tmp_path / "a.mkv", attachments=fonts)
     upscaled(episode.path, tmp_path / "b.mkv")
     with av.open(str(tmp_path / "b.mkv")) as file:
-        kept = [(s.metadata["filename"], s.metadata["mimetype"], s.data) for s in file.streams if s.type == "attachment"]
+        attached = [s for s in file.streams if s.type == "attachment"]
+        kept = [(s.metadata["filename"], s.metadata["mimetype"], s.data) for s in attached]
     assert kept == fonts
 
 

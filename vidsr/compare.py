@@ -17,13 +17,16 @@ from vidsr.report import Report
 
 PICTURES = 24
 DECODED_WHOLE = 300  # frames
+BLOCK = 16
 
 
 @dataclass(frozen=True)
 class Comparison:
     """What `compared` pictures show.
 
-    psnr, worst: of luma, dB, over all of them and of the worst. shift: how far each plane's mean moves, levels of 255.
+    psnr, worst: of luma, dB, over all of them and of the worst.
+    shift: how far the mean of each plane moves, levels of 255: absolute, over squares of about BLOCK samples, so that
+    colours that move apart do not cancel out while new detail does.
     """
 
     compared: int
@@ -42,10 +45,10 @@ def compare_pictures(before: SourceInfo, after: SourceInfo, old: Clock, new: Clo
     for small, large in _pairs(before, after, old, new):
         a = _planes8(small, before.video.format)
         b = _planes8(large, after.video.format, [plane.shape for plane in a])
-        total[: len(a)] += [float((y - x).mean()) for x, y in zip(a, b)]
+        total[: len(a)] += [_moved(x, y) for x, y in zip(a, b)]
         error = float(((a[0] - b[0]) ** 2).mean())
         squared, compared, worst = squared + error, compared + 1, min(worst, _psnr(error))
-    shift = tuple(float(value) for value in np.abs(total / max(1, compared)))
+    shift = tuple(float(value) for value in total / max(1, compared))
     return Comparison(compared, _psnr(squared / max(1, compared)), worst, shift)
 
 
@@ -78,6 +81,12 @@ def _read(
     info: SourceInfo, start: int | None = None, end: int | None = None, seek: int | None = None
 ) -> Iterator[Frame]:
     return decode(info.path, info.video, start, end, seek, Report())
+
+
+def _moved(a: Any, b: Any) -> float:
+    """Mean absolute difference of the means of squares of about BLOCK samples."""
+    size = [max(1, length // BLOCK) for length in reversed(a.shape)]
+    return float(np.abs(cv2.resize(b - a, size, interpolation=cv2.INTER_AREA)).mean())
 
 
 def _psnr(mean_squared_error: float) -> float:

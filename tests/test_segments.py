@@ -45,7 +45,8 @@ def test_every_time_is_in_one_segment(info, data):
         if t - times[0] >= span.start * 1000 and (span.end is None or t - times[0] < span.end * 1000)
     ]  # fmt: skip
     if not inside:
-        with mock.patch.object(segments, "read_clock", return_value=clock), pytest.raises(SourceError, match="no frame"):
+        patched = mock.patch.object(segments, "read_clock", return_value=clock)
+        with patched, pytest.raises(SourceError, match="no frame"):
             segments.make_plan(info, span, {}, {})
         return
     with mock.patch.object(segments, "read_clock", return_value=clock):

@@ -118,34 +118,35 @@ def test_a_changed_video(tmp_path, name, change):
     assert name in failures(tmp_path / "a.mkv", tmp_path / "b.mkv")
 
 
-def frame_planes(frame):
-    views = []
-    for plane in frame.planes:
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-        views.append(rows[: plane.height, : plane.width])
-    return views
+def write_flat(path, size, planes):
+    """Two dozen pictures of these three planes, tagged BT.709."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=24, options={"crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        context = stream.codec_context
+        context.color_primaries = context.color_trc = context.colorspace = context.color_range = 1
+        for number in range(24):
+            picture = av.VideoFrame(*size, "yuv420p")
+            for target, plane in zip(picture.planes, planes):
+                rows = np.frombuffer(memoryview(target), np.uint8).reshape(-1, target.line_size)
+                rows[: plane.shape[0], : plane.shape[1]] = plane
+            picture.pts, picture.time_base = number, Fraction(1, 24)
+            file.mux(stream.encode(picture))
+        file.mux(stream.encode(None))
 
 
 def test_a_wrong_matrix_shows_as_a_colour_shift(tmp_path):
-    """Tags that lie: planes of one matrix under the other's name do not pass as a plain difference of tags only."""
-    episode = write_episode(tmp_path / "a.mkv", frames=24)
-    with av.open(str(episode.path)) as a, av.open(str(tmp_path / "b.mkv"), "w") as b:
-        stream = b.add_stream("libx264", rate=24, options={"crf": "10"})
-        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
-        context = stream.codec_context
-        context.color_primaries = context.color_trc = context.colorspace = context.color_range = 1
-        context.time_base = stream.time_base = Fraction(1, 1000)
-        for frame in a.decode(video=0):
-            # To RGB by BT.601 and back by BT.709: the mistake of most tools.
-            planes = [torch.from_numpy(plane.repeat(2, 0).repeat(2, 1))[None] for plane in frame_planes(frame)]
-            back = av.VideoFrame(128, 96, "yuv420p")
-            wrong = from_rgb(to_rgb(planes, YUV420P, ColorSpec("bt601")), YUV420P, ColorSpec("bt709"))
-            for target, plane in zip(frame_planes(back), wrong):
-                target[:] = plane[0].numpy()
-            back.pts, back.time_base = frame.pts, frame.time_base
-            b.mux(stream.encode(back))
-        b.mux(stream.encode(None))
-    assert "colour shift" in failures(episode.path, tmp_path / "b.mkv")
+    """The mistake of most tools: tags right, but to RGB by BT.601 and back by BT.709."""
+    halves = [(96, 180), (100, 160), (170, 110)]  # skin and sky
+    sizes = [(32, 48), (16, 24), (16, 24)]  # of a half: columns, rows
+    small = [np.array([two], np.uint8).repeat(x, 1).repeat(y, 0) for two, (x, y) in zip(halves, sizes)]
+    large = [torch.from_numpy(plane.repeat(2, 0).repeat(2, 1))[None] for plane in small]
+    wrong = from_rgb(to_rgb(large, YUV420P, ColorSpec("bt601")), YUV420P, ColorSpec("bt709"))
+    write_flat(tmp_path / "a.mkv", (64, 48), small)
+    write_flat(tmp_path / "right.mkv", (128, 96), [plane[0].numpy() for plane in large])
+    write_flat(tmp_path / "wrong.mkv", (128, 96), [plane[0].numpy() for plane in wrong])
+    assert not failures(tmp_path / "a.mkv", tmp_path / "right.mkv")
+    assert "colour shift" in failures(tmp_path / "a.mkv", tmp_path / "wrong.mkv")
 
 
 def test_the_command(pair, tmp_path):

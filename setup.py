@@ -24,7 +24,7 @@ setup(
         "av>=18.1,<19",
         # The headless twin of opencv-python: the other one needs libGL, which servers and containers lack.
         "opencv-python-headless>=5.0",
-        "numpy>=1.26",
+        "numpy>=2.0",
         "click>=8.1",
         "click-default-group>=1.2.4",
         "safetensors>=0.4",

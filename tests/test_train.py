@@ -224,6 +224,11 @@ def test_video_run_and_evaluate_from_the_command_line(folder: Path, tmp_path: Pa
     result = CliRunner().invoke(main, ["evaluate", str(run / "generator.safetensors"), "--stills", str(folder)])
     assert result.exit_code == 0, result.output
     assert "compressed" in result.output and '"bicubic"' in result.output
+    again = tmp_path / "again.safetensors"
+    result = CliRunner().invoke(main, ["export", str(run), str(again), "--meta", "name=again"])
+    assert result.exit_code == 0, result.output
+    exported, first = load_generator(again).state_dict(), load_generator(run / "generator.safetensors").state_dict()
+    assert all(torch.equal(value, first[key]) for key, value in exported.items())
 
 
 def test_evaluate_counts_bicubic_of_the_same_lowres() -> None:

@@ -36,16 +36,15 @@ def pan(width, height, count):
 
 @pytest.mark.parametrize("codec", ["x264", "x265", "svtav1", "ffv1"])
 def test_the_same_frames_give_the_same_bytes(tmp_path, codec):
-    settings = make_settings(CODECS[codec], None, None, {}, stream(), ColorSpec(), 2, Report())
+    """With x264's AVX-512 code these frames gave a dozen different files."""
+    preset = "medium" if codec == "x264" else None
+    settings = make_settings(CODECS[codec], None, preset, {}, stream(), ColorSpec(), 2, Report())
     rng = np.random.default_rng(1)
-    seen = set()
+    path, seen = tmp_path / "a.mkv", set()
     for _ in range(16 if codec == "x264" else 3):
         dirt = [rng.bytes(int(size)) for size in rng.integers(100, 60_000, 300)]  # memory that the encoder will reuse
         del dirt
-        path = tmp_path / "a.mkv"
-        list(
-            encode(pan(320, 176, 20), path, settings, YUV420P, ColorSpec(), Fraction(1, 24), Fraction(24), Fraction(1))
-        )
+        list(encode(pan(64, 48, 45), path, settings, YUV420P, ColorSpec(), Fraction(1, 24), Fraction(24), Fraction(1)))
         with av.open(str(path)) as file:
             seen.add(hashlib.sha256(b"".join(bytes(p) for p in file.demux(video=0))).hexdigest())
     assert len(seen) == 1

@@ -1,1 +1,0 @@
-"""The compile workshop: engines for NVIDIA cards. Empty so far; the engines come with the TensorRT backend."""

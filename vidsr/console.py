@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
@@ -18,6 +20,7 @@ from vidsr.pipeline import Progress as Where
 from vidsr.stitch import Keep
 
 PLAIN_LINE_SECONDS = 10.0
+SOURCES = {"none": "clean sources", "video": "compressed sources"}
 
 
 class Console:
@@ -144,5 +147,16 @@ def print_models(models: list[ModelInfo]) -> None:
         data = model.metadata
         words = (data.get("architecture", "?"), f"{data.get('scale', '?')}x", f"licence {data.get('licence', '?')}")
         print(f"{model.name}: {', '.join(words)}")
-        for key in sorted(k for k in data if k.startswith(("metrics", "psnr", "ssim", "gain"))):
-            print(f"  {key}: {data[key]}")
+        for source, found in _metrics(data.get("metrics", "")).items():
+            own, bicubic = found["generator"], found["bicubic"]
+            print(f"  {SOURCES.get(source, source)}: {own['psnr']:.2f} dB, SSIM {own['ssim']:.4f} "
+                  f"(bicubic {bicubic['psnr']:.2f} dB, {bicubic['ssim']:.4f})")  # fmt: skip
+
+
+def _metrics(text: str) -> dict[str, Any]:
+    """What the trainer measured, from a weights file's metadata; nothing when it is not there or not ours."""
+    try:
+        found = json.loads(text)
+        return {k: v for k, v in found.items() if {"generator", "bicubic"} <= v.keys()}
+    except (ValueError, AttributeError):
+        return {}

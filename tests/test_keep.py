@@ -263,6 +263,15 @@ def test_fonts_are_refused_in_mp4_and_drop_is_said(tmp_path):
     assert sum(line.startswith("dropped: #") for line in report.lines) == 2
 
 
+@pytest.mark.parametrize("duration", [0.1, 0.2, 0.3, 0.7])
+def test_a_part_ends_where_it_says(tmp_path, duration):
+    """Tenths of a second are no binary fractions: plan and proof must round them alike."""
+    times = [i * 3000 for i in range(30)]
+    episode = write_episode(tmp_path / "a.mp4", pts=times, time_base=Fraction(1, 90000), rate=Fraction(30))
+    upscaled(episode.path, tmp_path / "b.mp4", duration=duration)
+    assert [number for _, number in media.read_numbers(tmp_path / "b.mp4")] == list(range(round(duration * 30)))
+
+
 def test_a_part_of_an_episode(tmp_path):
     episode = write_episode(
         tmp_path / "a.mkv", frames=96, audio=[Track("aac", "ja")], subtitles=[Track("subrip", "en")],

@@ -62,7 +62,9 @@ class Console:
             meter = _Meter()
 
             def show(where: Where) -> None:
-                if self._bar is not None:
+                if self._bar is not None and where.step != "upscaling":
+                    self._bar.update(task, total=where.done, completed=where.done, state=where.step)
+                elif self._bar is not None:
                     state = f"{meter.fps(where):.1f} fps, segment {where.segment} of {where.segments}"
                     self._bar.update(task, total=where.total, completed=where.done, state=state)
 
@@ -80,6 +82,8 @@ class Console:
 
         def show(where: Where) -> None:
             nonlocal last
+            if where.step != "upscaling":
+                return
             fps = meter.fps(where)
             now = time.monotonic()
             if now - last >= PLAIN_LINE_SECONDS or where.done == where.total:

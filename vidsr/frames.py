@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -218,3 +219,13 @@ class TimeRange:
     @property
     def whole(self) -> bool:
         return self.start == 0 and self.end is None
+
+    def limits(self, first: int, time_base: Fraction) -> tuple[int | None, int | None]:
+        """(lowest pts inside, lowest pts behind) in `time_base` units, for a stream whose first pts is `first`; None:
+        no limit."""
+
+        def units(seconds: float) -> int:
+            # 0.2 s means a fifth of a second, not the nearest binary fraction above it.
+            return first + ceil(Fraction(seconds).limit_denominator(1_000_000) / time_base)
+
+        return units(self.start) if self.start else None, None if self.end is None else units(self.end)

@@ -54,13 +54,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is. done, total: frames, resumed ones included; segment: 1-based number of `segments`."""
+    """Where a run is. done, total: frames, resumed ones included; segment: 1-based number of `segments`.
+
+    step: "upscaling", then "joining" and "proving", which take a moment with long episodes.
+    """
 
     done: int
     total: int
     segment: int
     segments: int
     resumed: int
+    step: str = "upscaling"
 
 
 def run(
@@ -83,7 +87,10 @@ def run(
         last = next((r.durations[-1] for r in reversed(results) if r.durations and r.durations[-1] > 0), 0)
         filled = [result for result in results if result.pts]
         videos = [work.video_path(result.index) for result in filled]
+        end = Progress(sum(len(r.pts) for r in results), plan.packets, len(results), len(results), 0)
+        progress(replace(end, step="joining"))
         stitch(job.info, job.keep, videos, [r.pts for r in filled], last or _usual_step(filled), partial, job.span)
+        progress(replace(end, step="proving"))
         dropped = {track.index for track in job.keep.dropped}
         proof = verify(job.info.path, partial, job.backend.scale, dropped, job.span) if job.check else None
         if proof is not None and not proof.passed:

@@ -14,7 +14,6 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +80,7 @@ def make_plan(
     if not pts:
         raise SourceError(f"{info.path}: its video has no timestamps; remux it first")
     first = pts[0]
-    low = first + ceil(span.start / info.video.time_base) if span.start else None
-    high = first + ceil(span.end / info.video.time_base) if span.end is not None else None
+    low, high = span.limits(first, info.video.time_base)
     chosen = [t for t in pts if (low is None or t >= low) and (high is None or t < high)]
     if not chosen:
         length = float((pts[-1] - first) * info.video.time_base)

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +120,8 @@ def _close(a: Fraction, b: Fraction, tolerance: Fraction) -> bool:
 def _in_span(pts: array[int], time_base: Fraction, span: TimeRange) -> array[int]:
     if not pts or span.whole:
         return pts
-    low = pts[0] + ceil(Fraction(span.start) / time_base)
-    high = None if span.end is None else pts[0] + ceil(Fraction(span.end) / time_base)
-    return array("q", (t for t in pts if t >= low and (high is None or t < high)))
+    low, high = span.limits(pts[0], time_base)
+    return array("q", (t for t in pts if (low is None or t >= low) and (high is None or t < high)))
 
 
 def _timing(before: SourceInfo, after: SourceInfo, span: TimeRange) -> tuple[list[Check], Clock, Clock]:

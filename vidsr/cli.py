@@ -58,6 +58,7 @@ def main() -> None:
     vidsr episode.mkv                    -> episode.4x.mkv
     vidsr episode.mkv --scale 2 -o out.mkv --codec x265 --crf 18
     vidsr picture.png                    -> picture.4x.png
+    vidsr upscale --help                 all options
     """
 
 

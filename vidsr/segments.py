@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from vidsr.errors import OutputError, ResumeError, SourceError
 from vidsr.frames import SourceInfo, TimeRange
-from vidsr.media import publish, read_clock
+from vidsr.media import publish, read_clock, write_failure
 
 PLAN_VERSION = 1
 MIN_FRAMES = 240  # facts/video.md: shorter segments cost size and quality, each begins with a keyframe
@@ -189,8 +189,11 @@ class Workspace:
 
     def _write(self, path: Path, content: Any) -> None:
         partial = path.with_name(path.name + ".part")
-        partial.write_text(json.dumps(content, indent=1, default=_plain))
-        publish(partial, path)
+        try:
+            partial.write_text(json.dumps(content, indent=1, default=_plain))
+            publish(partial, path)
+        except OSError as error:
+            raise OutputError(write_failure(path, "cannot be written", error)) from error
 
 
 def _plain(value: Any) -> Any:

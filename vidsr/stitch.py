@@ -142,11 +142,11 @@ def stitch(
                 mapping = _add_streams(source, template, result, info, keep, partial)
                 _set_chapters(source, result, span, shift * info.video.time_base)
                 _mux_all(source, result, mapping, info, keep, videos, pts, last_duration, shift, span)
+        if keep.container == "matroska":
+            _restore_details(info, keep, partial, span)
     except (av.FFmpegError, OSError, ValueError) as error:
         partial.unlink(missing_ok=True)
         raise OutputError(write_failure(partial, "the result cannot be written", error)) from error
-    if keep.container == "matroska":
-        _restore_details(info, keep, partial, span)
 
 
 def _shift(info: SourceInfo, pts: Sequence[Sequence[int]], span: TimeRange) -> int:

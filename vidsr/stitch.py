@@ -251,7 +251,9 @@ def _video_packets(
     reordering of any segment: never later than its own presentation, and monotonic by construction.
     """
     times = sorted(t - shift for segment in pts for t in segment)
-    orders = [_ranks(path) for path in videos]
+    orders, headers = zip(*(_read_order(path) for path in videos))
+    if len(set(headers)) > 1:
+        raise OutputError(f"{videos[0].parent}: its segments were encoded differently; start over with --restart")
     bases = [sum(len(order) for order in orders[:i]) for i in range(len(orders))]
     depth = max((i - rank for order in orders for i, rank in enumerate(order)), default=0)
     step = max(1, min((b - a for a, b in zip(times, times[1:]) if b > a), default=1))
@@ -269,10 +271,12 @@ def _video_packets(
                 yield packet
 
 
-def _ranks(path: Path) -> list[int]:
-    """The presentation rank of each packet of a segment file, in decoding order."""
+def _read_order(path: Path) -> tuple[list[int], bytes]:
+    """The presentation rank of each packet of a segment file, in decoding order, and the codec's headers."""
     with open_input(path) as segment:
-        return [packet.pts for packet in packets(segment, [segment.streams.video[0]]) if packet.size]
+        stream = segment.streams.video[0]
+        header = bytes(stream.codec_context.extradata or b"")
+        return [packet.pts for packet in packets(segment, [stream]) if packet.size], header
 
 
 def _copied_packets(

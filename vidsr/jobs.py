@@ -142,8 +142,8 @@ def _announce(info: SourceInfo, container: str, report: Report) -> None:
         report.warn(f"{info.path.name}: {'; '.join(info.video.color.assumed)}")
     if not info.video.monotonic:
         report.warn(
-            f"{info.path.name}: its timestamps come out of order; pictures keep the order they decode in, and the whole "
-            "file is one segment: a stopped run starts over"
+            f"{info.path.name}: its timestamps come out of order; pictures keep the order they decode in, and "
+            "the whole file is one segment: a stopped run starts over"
         )
     for what in info.video.lost:
         report.warn(f"{info.path.name}: {what} cannot be carried over and will be missing")

@@ -36,6 +36,12 @@ def describe() -> str:
     return ", ".join(f"{key} {value}" for key, value in machine().items())
 
 
+def read_result(name: str) -> dict[str, Any]:
+    """What results/NAME.json holds besides the machine; nothing when there is none."""
+    path = RESULTS / f"{name}.json"
+    return {k: v for k, v in json.loads(path.read_text()).items() if k != "machine"} if path.exists() else {}
+
+
 def write_result(name: str, data: dict[str, Any], table: str) -> None:
     """results/NAME.json and results/NAME.md."""
     RESULTS.mkdir(exist_ok=True)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.machine import write_result
+from benchmarks.machine import read_result, write_result
 from vidsr.backends import open_backend
 from vidsr.backends.pytorch import TorchBackend
 from vidsr.decode import decode
@@ -41,19 +41,18 @@ REPEATS = 3
 @click.option("--minutes", default=(1.0, 20.0), nargs=2, show_default=True, help="Lengths of the two clips for memory.")
 @click.option("--save/--no-save", default=True)
 def stages(clip: Path, models: tuple[str, ...], parts: tuple[str, ...], minutes: tuple[float, float], save: bool) -> None:
-    """Pipeline over model time, peak memory, colour errors."""
-    data: dict[str, Any] = {}
-    text = ["# The pipeline's stages", ""]
+    """Pipeline over model time, peak memory, colour errors. What an earlier run measured of other parts is kept."""
+    data: dict[str, Any] = read_result("stages") if save else {}
     with tempfile.TemporaryDirectory() as folder:
         if "time" in parts:
             data["time"] = [measure_time(clip, model, Path(folder)) for model in models]
-            text += _time_table(data["time"], clip)
         if "memory" in parts:
             data["memory"] = [measure_memory(length, Path(folder)) for length in minutes]
-            text += _memory_table(data["memory"])
         if "color" in parts:
             data["color"] = measure_color(clip, Path(folder))
-            text += _color_table(data["color"])
+    text = ["# The pipeline's stages", ""]
+    for part, table in {"time": _time_table, "memory": _memory_table, "color": _color_table}.items():
+        text += table(data[part]) if part in data else []
     print("\n".join(text))
     if save:
         write_result("stages", data, "\n".join(text))
@@ -97,7 +96,7 @@ def measure_time(clip: Path, model: str, folder: Path) -> dict[str, Any]:
         encoding.append(time.perf_counter() - start)
     backend.close()
     return {
-        "model": model, "frames": frames, "size": f"{job.info.video.width}x{job.info.video.height}",
+        "model": model, "clip": clip.name, "frames": frames, "size": f"{job.info.video.width}x{job.info.video.height}",
         "codec": f"{job.encoder.codec} {job.encoder.options.get('preset', '')}".strip(), "backend": backend.description,
         "backend_s": median(alone), "pipeline_s": median(whole), "decode_s": median(decoding), "encode_s": median(encoding),
         "ratio": median(b / a for a, b in zip(alone, whole)), "fps": frames / median(whole),
@@ -118,8 +117,8 @@ def _frames(info: SourceInfo) -> list[Frame]:
     return list(decode(info.path, info.video, None, None, None, Report()))
 
 
-def _time_table(rows: list[dict[str, Any]], clip: Path) -> list[str]:
-    lines = [f"## Time, {clip.name}, {rows[0]['size']} to 4x, {rows[0]['codec']}", "",
+def _time_table(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [f"## Time, {rows[0]['clip']}, {rows[0]['size']} to 4x, {rows[0]['codec']}", "",
              "| model | frames | backend alone | decode to encode | ratio | fps | decode alone | encode alone |",
              "|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for r in rows:

@@ -127,7 +127,7 @@ def compress(frames: list[Planes], how: Compression) -> Planes:
     encoder.time_base, encoder.framerate = Fraction(1, 24), Fraction(24, 1)
     encoder.thread_count = 1  # the output of libx264 depends on it
     if how.codec in ("libx264", "libx265"):
-        # libx264's MB-tree reads memory it has not set at the end of so short a clip: its output varied between calls.
+        # x264's MB-tree reads memory nobody has set on CPUs with AVX-512 (see vidsr/encode.py): its output varies.
         encoder.options = {"crf": str(how.quality), "mbtree": "0", **how.options}
         if how.codec == "libx265":
             quiet = {"x265-params": "log-level=none:pools=none:frame-threads=1"}

@@ -75,6 +75,7 @@ def save_generator(generator: nn.Module, path: str | Path, metadata: Mapping[str
     partial = path.with_name(path.name + ".part")
     state = {key: value.detach().cpu().contiguous() for key, value in generator.state_dict().items()}
     save_file(state, partial, metadata={**metadata, **own})
+    partial.chmod(0o644)  # safetensors leaves it to its owner alone
     partial.replace(path)
 
 

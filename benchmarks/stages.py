@@ -30,8 +30,8 @@ from vidsr.probe import probe
 from vidsr.report import Report
 from vidsr.segments import make_plan
 
-FRAMES = {"fast": 96, "resnet-8": 12}
-REPEATS = 3
+FRAMES = {"fast": 96, "resnet-8": 6}
+REPEATS = 5
 
 
 @click.command()
@@ -99,7 +99,7 @@ def measure_time(clip: Path, model: str, folder: Path) -> dict[str, Any]:
         "model": model, "clip": clip.name, "frames": frames, "size": f"{job.info.video.width}x{job.info.video.height}",
         "codec": f"{job.encoder.codec} {job.encoder.options.get('preset', '')}".strip(), "backend": backend.description,
         "backend_s": median(alone), "pipeline_s": median(whole), "decode_s": median(decoding), "encode_s": median(encoding),
-        "ratio": median(b / a for a, b in zip(alone, whole)), "fps": frames / median(whole),
+        "ratio": median(whole) / median(alone), "ratios": [b / a for a, b in zip(alone, whole)], "fps": frames / median(whole),
     }  # fmt: skip
 
 

@@ -31,10 +31,6 @@ from vidsr.stills import read_still, upscale_still, write_still
 from vidsr.stitch import DROP_WORDS, choose_tracks
 from vidsr.verify import verify as verify_files
 
-# PyTorch's threads spin while they wait for each other, on cores that the encoder could use: letting them sleep made
-# whole runs 4 % faster on two cores. Has to be set before PyTorch is loaded, which the backends do.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?)")
 
 

@@ -179,7 +179,7 @@ def _upscale_picture(path: Path, options: Options, screen: console.Console) -> N
     report = Report(screen.warn)
 
     def spec(format: Any, color: Any) -> Any:
-        return make_spec(options, format, color, format, color, report)
+        return make_spec(options, format, color, format, color)
 
     write_still(output, upscale_still(picture, spec, lambda s: open_backend(s, notify=report.warn)), metadata)
     screen.result(output)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +27,36 @@ def decode(
     seek: where to begin decoding, a keyframe well before `start` so that no frame kept refers to one never read; None
     for the file's beginning. What the damage costs is counted in `report`; decoding goes on behind it.
     """
-    late = False
-    for frame in _decode(path, video, seek, report):
-        if not late and seek is not None and start is not None and frame.pts > start:
+    landed = False
+
+    def inside(pts: int | None) -> bool:
+        return pts is None or ((start is None or pts >= start) and (end is None or pts < end))
+
+    for frame, corrupt in _decode(path, video, seek, inside, report):
+        if not landed and seek is not None and start is not None and frame.pts > start:
             # The container's index lied and we landed behind the first frame: read from the beginning instead.
             break
-        late = True
+        landed = True
         if start is not None and frame.pts < start:
             continue
         if end is not None and frame.pts >= end:
             return
+        if corrupt:
+            report.count("frames that decoded with errors")
         yield frame
     else:
         return
     yield from decode(path, video, start, end, None, report)
 
 
-def _decode(path: Path, video: StreamInfo, seek: int | None, report: Report) -> Iterator[Frame]:
+def _decode(
+    path: Path, video: StreamInfo, seek: int | None, inside: Callable[[int | None], bool], report: Report
+) -> Iterator[tuple[Frame, bool]]:
+    """Every frame from `seek` on, and whether the decoder found errors in it.
+
+    inside: whether damage at a pts is to be counted; what lies before a segment is counted by the one before it.
+    """
+
     def damaged(error: Exception) -> None:
         report.count("damaged stretches of the source skipped")
 
@@ -63,16 +76,15 @@ def _decode(path: Path, video: StreamInfo, seek: int | None, report: Report) -> 
             try:
                 decoded = packet.decode()
             except (av.FFmpegError, ValueError) as error:
-                damaged(error)
+                if inside(packet.pts):
+                    damaged(error)
                 continue
             for picture in decoded:
                 if picture.pts is None:
                     report.count("frames without a timestamp, placed after the one before them")
                     picture.pts = 0 if last is None else last + max(1, round(1 / (video.rate * video.time_base)))
                 last = picture.pts
-                if picture.is_corrupt:
-                    report.count("frames that decoded with errors")
-                yield Frame(_planes(path, video, picture), picture.pts, picture.duration or 0)
+                yield Frame(_planes(path, video, picture), picture.pts, picture.duration or 0), picture.is_corrupt
 
 
 def _planes(path: Path, video: StreamInfo, picture: Any) -> tuple[np.ndarray, ...]:

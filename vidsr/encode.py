@@ -34,7 +34,6 @@ class Codec:
     max_crf: int
     preset: str | None
     presets: tuple[str, ...] = ()
-    rgb: bool = False
 
 
 _X26X = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
@@ -111,14 +110,13 @@ def make_settings(
         options["preset"] = chosen
     elif preset is not None:
         raise UsageError(f"--preset: {codec.name} takes none")
-    params: dict[str, list[str]] = {"x264": [], "x265": ["log-level=none"], "svtav1": [], "ffv1": []}
-    own = params[codec.name]
+    own: list[str] = []  # of the encoder's own, unlike FFmpeg's
     if codec.name == "x264" and __cpu_features__.get("AVX512F"):
         # x264's AVX-512 code for MB-tree reads memory nobody has set: the same frames gave up to 13 different files in
         # 40 encodes on such a CPU, and one with AVX2, without MB-tree, or without B-frames.
         own.append("asm=AVX2")
     if codec.name == "x265":
-        own += [f"pools={threads}", f"frame-threads={min(threads, 3)}"]
+        own += ["log-level=none", f"pools={threads}", f"frame-threads={min(threads, 3)}"]
     elif codec.name == "svtav1":
         own += [f"lp={min(threads, 6)}"]
     if color.chroma_location != "left" and codec.name in ("x264", "x265"):
@@ -169,6 +167,8 @@ def encode(
 ) -> Iterator[Frame]:  # fmt: skip
     """Encode `frames` into a Matroska file that appears at `path` only when it is whole; yield each frame taken.
 
+    No frames, no file: a stretch of the source may be damaged from end to end.
+
     The file's timestamps are ranks (0, 1, 2, … milliseconds), not times: Matroska would round times to milliseconds,
     and the true ones are the journal's. The encoder sees the true ones, for its rate control. OutputError when the
     disk is full or the encoder refuses.
@@ -179,8 +179,8 @@ def encode(
         for frame in frames:
             writer.write(frame)
             yield frame
-        writer.finish()
-        publish(partial, path)
+        if writer.finish():
+            publish(partial, path)
     except (av.FFmpegError, OSError) as error:
         raise OutputError(write_failure(path, f"{settings.encoder} failed", error)) from error
     finally:
@@ -219,11 +219,14 @@ class _Writer:
         picture.color_primaries, picture.color_trc = color.primaries, color.transfer
         self._mux(self.stream.encode(picture))
 
-    def finish(self) -> None:
-        if self.container is not None:
-            self._mux(self.stream.encode(None))
-            container, self.container = self.container, None
-            container.close()
+    def finish(self) -> bool:
+        """Flush the encoder and close the file; False when no frame ever came, and there is no file."""
+        if self.container is None:
+            return False
+        self._mux(self.stream.encode(None))
+        container, self.container = self.container, None
+        container.close()
+        return True
 
     def abandon(self) -> None:
         """Close without finishing; the encoder's leftovers are of no use."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from fractions import Fraction
 from pathlib import Path
 
 from vidsr.backends import choose_backend
@@ -71,9 +70,8 @@ def check_output(source: Path, output: Path, overwrite: bool) -> None:
 
 
 def make_spec(
-    options: Options, source_format: PixelFormat, source_color: ColorSpec, format: PixelFormat, color: ColorSpec,
-    report: Report,
-) -> BackendSpec:  # fmt: skip
+    options: Options, source_format: PixelFormat, source_color: ColorSpec, format: PixelFormat, color: ColorSpec
+) -> BackendSpec:
     """The backend to open. UsageError for an unknown scale, model or backend."""
     if options.scale not in SCALES:
         raise UsageError(f"--scale {options.scale}: choose 2, 3 or 4")
@@ -111,7 +109,7 @@ def prepare(source: Path, options: Options, report: Report) -> Job:
         report.warn(f"dropped: {track}")
     threads = options.threads or default_threads()
     settings = make_settings(codec, options.crf, options.preset, options.encoder_options, video, color, threads, report)
-    spec = make_spec(options, video.format, video.color, format, color, report)
+    spec = make_spec(options, video.format, video.color, format, color)
     remembered = {
         "scale": options.scale, "model": Path(spec.model).stem or "none", "backend": spec.name,
         "weights": file_sha256(Path(spec.model)) if spec.model else "", "precision": spec.precision, "tile": spec.tile,
@@ -149,5 +147,3 @@ def _announce(info: SourceInfo, container: str, report: Report) -> None:
         report.warn(f"{info.path.name}: {what} cannot be carried over and will be missing")
     if info.video.interlaced:
         report.warn(f"{info.path.name}: the video is interlaced and stays so, combs and all: deinterlace it first")
-    if info.video.sample_aspect != Fraction(1) and info.video.sample_aspect > 4:
-        report.warn(f"{info.path.name}: unusual pixel shape {info.video.sample_aspect}, kept")

@@ -139,7 +139,7 @@ def stitch(
                 options["avoid_negative_ts"] = "disabled"
             with av.open(str(partial), "w", format=keep.container, container_options=options) as result:
                 shift = _shift(info, pts, span)
-                mapping = _add_streams(source, template, result, info, keep, partial)
+                mapping = _add_streams(source, template, result, info, keep)
                 _set_chapters(source, result, span, shift * info.video.time_base)
                 _mux_all(source, result, mapping, info, keep, videos, pts, last_duration, shift, span)
         if keep.container == "matroska":
@@ -155,7 +155,7 @@ def _shift(info: SourceInfo, pts: Sequence[Sequence[int]], span: TimeRange) -> i
 
 
 def _add_streams(
-    source: InputContainer, template: InputContainer, result: OutputContainer, info: SourceInfo, keep: Keep, path: Path
+    source: InputContainer, template: InputContainer, result: OutputContainer, info: SourceInfo, keep: Keep
 ) -> dict[int, Any]:
     """Create the result's streams in the source's order; {source index: result stream}."""
     result.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in _CONTAINER_TAGS})

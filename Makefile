@@ -15,7 +15,7 @@ $(VENV)/installed: setup.py constraints.txt
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) install -c constraints.txt -e '.[dev]' setuptools wheel
+	$(PIP) install -c constraints.txt -e '.[dev,train]' setuptools wheel
 	touch $@
 
 demo: $(VENV)/installed

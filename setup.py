@@ -33,7 +33,7 @@ setup(
     ],
     extras_require={
         "tensorrt": ["torch-tensorrt", "tensorrt"],
-        "train": ["accelerate", "torchmetrics", "tensorboard"],
+        "train": ["accelerate>=1.0", "torchmetrics>=1.4", "tensorboard>=2.16", "pillow>=11", "imagehash>=4.3"],
         "cluster": ["ray"],
         "dev": ["ruff", "mypy", "pytest", "pytest-timeout", "hypothesis", "build"],
     },

@@ -1,238 +1,351 @@
-"""The trainer: metrics, degradations, the split, and runs of a few steps on pictures made here."""
+"""Runs of a few steps: every recipe, resuming, and what stops a run."""
 
 from __future__ import annotations
 
 import dataclasses
+import errno
+import json
 import math
 import signal
 from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from safetensors import safe_open
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
-from train import resnet
+from tests.packs import make_pack
+from train import checkpoints, resnet, srgan, srwgan_gp
+from train import run as run_module
 from train.__main__ import main
-from train.degrade import Compression, compress, degrade_window, downscale, to_rgb, to_yuv420, upscale_bicubic
-from train.evaluate import evaluate
-from train.metrics import psnr, ssim
-from train.resnet import NotFinite, Options, train
-from train.stills import Still, Stills, is_validation, load_stills
-from train.warmstart import start_as_interpolation
-from vidsr.checkpoint import load_generator
-from vidsr.models import SRResNet
+from train.checkpoints import Checkpoints
+from train.generators import build_generator, edge_gradients, update_average
+from train.losses import CONTENT
+from train.options import Options
+from train.pack import Pack
+from train.run import Diverged
+from vidsr.checkpoint import load_generator, save_generator
+from vidsr.models import Compact, SRResNet
 
-
-def picture(seed: int, size: int = 448) -> np.ndarray:
-    """Flat shapes with dark outlines, [size, size, 3] uint8."""
-    rng = np.random.default_rng(seed)
-    pixels = np.full((size, size, 3), rng.integers(100, 256, 3), np.uint8)
-    for _ in range(40):
-        center = tuple(int(v) for v in rng.integers(0, size, 2))
-        radius = int(rng.integers(10, 60))
-        cv2.circle(pixels, center, radius, tuple(int(v) for v in rng.integers(0, 256, 3)), -1)
-        cv2.circle(pixels, center, radius, (20, 10, 30), 4, cv2.LINE_AA)
-    return pixels
-
-
-def tensor_of(pixels: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
+RECIPES = {"resnet": resnet, "srgan": srgan, "srwgan-gp": srwgan_gp}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve pictures, some on either side of the split."""
-    path = tmp_path_factory.mktemp("stills")
-    (path / "few").mkdir()
-    kept = {True: 0, False: 0}
-    for seed in range(400):
-        content = cv2.imencode(".png", picture(seed, 424))[1].tobytes()
-        side = is_validation(content)
-        if kept[side] < (3 if side else 9):
-            kept[side] += 1
-            (path / ("few" if seed % 2 else ".") / f"{seed}.png").write_bytes(content)
-        if kept == {True: 3, False: 9}:
-            break
-    return path
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    return make_pack(tmp_path_factory.mktemp("data") / "pack")
 
 
 @pytest.fixture
-def options(folder: Path, tmp_path: Path) -> Options:
+def options(pack: Pack, tmp_path: Path) -> Options:
+    """A run of ten steps that takes no time."""
     return Options(
-        stills=str(folder), out=str(tmp_path / "run"), generator="compact", channels=8, layers=2,
-        batch=2, crop=48, rate=1e-3, steps=10, bf16=False, metadata={"name": "tiny"},
+        recipe="srwgan-gp", pack=str(pack.folder), out=str(tmp_path / "run"), generator="compact", channels=8, layers=2,
+        start="scratch", batch=2, crop=32, rate=1e-3, critic_width=4, adversarial=1e-3, steps=10, pretrain_epochs=0.5,
+        precision="fp32", metadata={"name": "tiny"},
     )  # fmt: skip
 
 
-def test_psnr_of_a_constant_offset() -> None:
-    a = torch.full((2, 3, 16, 16), 0.5)
-    b = a + torch.tensor([0.1, 0.01]).view(2, 1, 1, 1)
-    assert psnr(a, b).tolist() == pytest.approx([20, 40], abs=1e-4)
-    assert psnr(a, a).tolist() == [math.inf, math.inf]
+def parts_of(folder: str | Path) -> dict[str, Any]:
+    return Checkpoints(Path(folder) / "checkpoints", 2).load()[0]
 
 
-def test_ssim_known_values() -> None:
-    a, b = tensor_of(picture(0))[None], tensor_of(picture(1))[None]
-    assert ssim(a, a).item() == pytest.approx(1)
-    assert ssim(a, b).item() == pytest.approx(ssim(b, a).item())
-    assert ssim(a, b).item() < 0.9
-    # Without any structure only the luminance term is left: (2 ab + c1) / (a^2 + b^2 + c1).
-    flat = ssim(torch.full((1, 3, 16, 16), 0.5), torch.full((1, 3, 16, 16), 0.25)).item()
-    assert flat == pytest.approx((0.25 + 1e-4) / (0.3125 + 1e-4), rel=1e-6)
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
 
 
-def test_downscale_shape_and_mean() -> None:
-    highres = tensor_of(picture(2))[None]
-    lowres = downscale(highres)
-    assert lowres.shape == (1, 3, 112, 112)
-    assert lowres.mean().item() == pytest.approx(highres.mean().item(), abs=2e-3)
-    assert psnr(upscale_bicubic(lowres), highres).item() > 20
-
-
-def test_colour_round_trip_is_left_sited() -> None:
-    ramp = torch.linspace(0.2, 0.8, 64)
-    rgb = torch.stack([ramp.expand(64, 64), ramp.flip(0).expand(64, 64), torch.full((64, 64), 0.5)])
-    for mode in ("bilinear", "bicubic"):
-        error = (to_rgb(to_yuv420(rgb), mode) - rgb)[:, 2:-2, 2:-2]
-        assert error.abs().max().item() < 2 / 255
-        assert error.mean().abs().item() < 0.2 / 255  # a misplaced chroma would lean to one side
-
-
-@pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg2video", "mpeg4"])
-def test_compression_changes_pixels_in_place(codec: str) -> None:
-    lowres = downscale(tensor_of(picture(3))[None])[0]
-    planes = to_yuv420(lowres)
-    coarse = compress([planes] * 2, Compression(codec, 28 if codec.startswith("lib") else 8, 2, 1))
-    fine = compress([planes] * 2, Compression(codec, 14 if codec.startswith("lib") else 2, 2, 1))
-    clean = to_rgb(planes)[None]
-    quality = [psnr(to_rgb(result)[None], clean).item() for result in (coarse, fine)]
-    assert 20 < quality[0] < quality[1] < 60
-    for shift in ((0, 1), (1, 0), (0, -1), (-1, 0)):
-        assert psnr(to_rgb(coarse)[None], clean.roll(shift, (2, 3))).item() < quality[0]
-
-
-def test_degradation_is_decided_by_the_seed_and_stays_aligned() -> None:
-    window = picture(4, 420)
-    seen = set()
-    for seed in range(12):
-        highres, lowres = degrade_window(window, 384, np.random.default_rng(seed))
-        again = degrade_window(window, 384, np.random.default_rng(seed))
-        assert np.array_equal(lowres, again[1]) and np.array_equal(highres, again[0])
-        assert highres.shape == (384, 384, 3) and lowres.shape == (96, 96, 3)
-        assert psnr(downscale(tensor_of(highres)[None]), tensor_of(lowres)[None]).item() > 20
-        seen.add(lowres.tobytes())
-    assert len(seen) > 6
-
-
-def test_split_is_stable(folder: Path) -> None:
-    splits = {name: {still.path for still in load_stills(folder, name).stills} for name in ("train", "validation")}
-    assert len(splits["train"]) == 9 and len(splits["validation"]) == 3
-    moved = next(folder.rglob("*.png"))
-    content = moved.read_bytes()
-    before = is_validation(content)
-    moved.rename(moved.with_name("renamed.png"))
-    after = {still.path for still in load_stills(folder, "validation" if before else "train").stills}
-    moved.with_name("renamed.png").rename(moved)
-    assert any(path.endswith("renamed.png") for path in after)
-    shares = [is_validation(bytes([i % 256, i // 256])) for i in range(4000)]
-    assert 0.03 < np.mean(shares) < 0.07
-
-
-def test_weights_leave_pictures_out(folder: Path) -> None:
-    everything = load_stills(folder, "train")
-    some = load_stills(folder, "train", (("few", 0.0),))
-    assert 0 < len(some) < len(everything)
-    assert not any(still.path.startswith("few/") for still in some.stills)
-    with pytest.raises(ValueError, match="no stills"):
-        load_stills(folder, "train", (("*", 0.0),))
-
-
-def test_draw_prefers_detail() -> None:
-    half = picture(5)
-    half[:, :224] = 255
-    rng = np.random.default_rng(0)
-    stills = Stills([Still("made", half, 1.0)])
-    flat = sum(stills.draw(rng, 48).std() < 1 for _ in range(50))
-    assert flat <= 6
-
-
-def test_warm_start_is_an_interpolation() -> None:
-    torch.manual_seed(0)
-    generator = SRResNet(2)
-    start_as_interpolation(generator)
-    lowres = downscale(tensor_of(picture(6, 192))[None])
-    with torch.no_grad():
-        result = generator.eval()(lowres)
-    expected = torch.nn.functional.interpolate(lowres, scale_factor=4, mode="bilinear")
-    # The border differs: convolutions pad with zeros.
-    assert psnr(result[:, :, 32:-32, 32:-32], expected[:, :, 32:-32, 32:-32]).item() > 30
-
-
-def test_ten_steps_write_weights(options: Options) -> None:
-    weights = train(options)
-    generator = load_generator(weights)
+@pytest.mark.parametrize("generator", ["compact", "srresnet"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_five_steps_of_each_recipe(recipe: str, generator: str, options: Options) -> None:
+    options = dataclasses.replace(options, recipe=recipe, generator=generator, blocks=1, steps=5, precision="auto")
+    weights = RECIPES[recipe].train(options, say=lambda line: None)
     with safe_open(weights, "pt") as file:
         metadata = file.metadata()
-    assert (metadata["name"], metadata["steps"], metadata["skip"]) == ("tiny", "10", "bilinear")
-    assert generator(torch.rand(1, 3, 8, 8)).shape == (1, 3, 32, 32)
+    assert (metadata["name"], metadata["steps"], metadata["recipe"]) == ("tiny", "5", recipe)
+    assert set(json.loads(metadata["metrics"])["none"]["bicubic"]) == {"psnr", "ssim"}
+    assert load_generator(weights)(torch.rand(1, 3, 8, 8)).shape == (1, 3, 32, 32)
+    parts = parts_of(options.out)
+    fresh = build_generator(options)[0].state_dict()
+    assert any(not torch.equal(value, fresh[key]) for key, value in parts["generator"].items())
+    judge = {"srgan": "discriminator", "srwgan-gp": "critic"}.get(recipe)
+    assert {"discriminator", "critic"} & set(parts) == ({judge} if judge else set())
 
 
-def test_resume_equals_an_uninterrupted_run(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_leaves_its_options_and_a_record(options: Options, pack: Pack) -> None:
+    options = dataclasses.replace(options, steps=20)
+    srwgan_gp.train(options, say=lambda line: None)
+    folder = Path(options.out)
+    assert Options.from_json(json.loads((folder / "options.json").read_text())) == options
+    record = EventAccumulator(str(folder / "tensorboard"))
+    record.Reload()
+    expected = {
+        "loss/content", "loss/critic", "loss/adversarial", "critic/wasserstein", "critic/penalty_norm",
+        "gradient/generator_first", "gradient/generator_last", "gradient/critic_first", "gradient/critic_last",
+        "validation/none_psnr", "validation/none_ssim", "speed/steps_a_second",
+    }  # fmt: skip
+    assert expected <= set(record.Tags()["scalars"])
+    assert record.Tags()["images"] == ["validation"]
+    logged = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert logged[-1]["step"] == 20 and set(logged[-1]["validation"]) == {"none"}
+
+
+@pytest.mark.parametrize("degrade", ["none", "video"])
+def test_resume_equals_an_uninterrupted_run(options: Options, degrade: str) -> None:
+    """25 steps and 25 more give, to the bit, what 50 steps give: weights, critic, average, optimisers."""
+    workers = 0 if degrade == "none" else 1
+    options = dataclasses.replace(options, steps=50, degrade=degrade, workers=workers)
     whole = dataclasses.replace(options, out=options.out + "-whole")
-    train(whole)
-    real, calls = resnet.update_average, 0
+    srwgan_gp.train(whole, say=lambda line: None)
+    srwgan_gp.train(dataclasses.replace(options, steps=25), say=lambda line: None)
+    srwgan_gp.train(dataclasses.replace(options, steps=25), Path(options.out), say=lambda line: None)
+    a, b = parts_of(whole.out), parts_of(options.out)
+    assert a["step"] == b["step"] == 50
+    assert all(same(a[part], b[part]) for part in a if part != "seconds")
 
-    def interrupting(*arguments: object) -> None:
-        nonlocal calls
-        real(*arguments)  # type: ignore[arg-type]
-        calls += 1
-        if calls == 4:
+
+def test_label_noise_resumes_too(options: Options) -> None:
+    options = dataclasses.replace(options, recipe="srgan", steps=12)
+    whole = dataclasses.replace(options, out=options.out + "-whole")
+    srgan.train(whole, say=lambda line: None)
+    srgan.train(dataclasses.replace(options, steps=6), say=lambda line: None)
+    srgan.train(dataclasses.replace(options, steps=6), Path(options.out), say=lambda line: None)
+    assert same(parts_of(whole.out)["discriminator"], parts_of(options.out)["discriminator"])
+
+
+def test_a_signal_ends_the_run_after_a_checkpoint(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = dataclasses.replace(options, out=options.out + "-whole")
+    resnet.train(whole, say=lambda line: None)
+    real, calls = update_average, []
+
+    def interrupting(*arguments: Any) -> None:
+        real(*arguments)
+        calls.append(1)
+        if len(calls) == 4:
             signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(resnet, "update_average", interrupting)
-    with pytest.raises(SystemExit):
-        train(options)
+    with pytest.raises(SystemExit) as ended:
+        resnet.train(options, say=lambda line: None)
+    assert ended.value.code == 128 + signal.SIGTERM and parts_of(options.out)["step"] == 4
     monkeypatch.setattr(resnet, "update_average", real)
-    train(options, resume=True)
-    a, b = (torch.load(Path(run.out) / "checkpoint.pt", weights_only=True) for run in (whole, options))
-    assert a["step"] == b["step"] == 10
-    for part in ("generator", "average"):
-        for key, value in a[part].items():
-            assert torch.equal(value, b[part][key]), key
+    # Without new limits a run goes on to the end it was given.
+    resnet.train(dataclasses.replace(options, steps=None), Path(options.out), say=lambda line: None)
+    assert parts_of(options.out)["step"] == 10
+    assert same(parts_of(whole.out)["average"], parts_of(options.out)["average"])
 
 
-def test_nan_stops_and_keeps_the_checkpoint(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(options)
-    checkpoint = Path(options.out) / "checkpoint.pt"
-    before = checkpoint.read_bytes()
-    monkeypatch.setitem(resnet.LOSSES, "l1", lambda a, b: (a - b).mean() * math.nan)
-    with pytest.raises(NotFinite, match="step 10"):
-        train(dataclasses.replace(options, steps=20), resume=True)
-    assert checkpoint.read_bytes() == before
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_nan_stops_and_keeps_the_checkpoint(recipe: str, options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = dataclasses.replace(options, recipe=recipe)
+    train = RECIPES[recipe].train
+    train(options, say=lambda line: None)
+    (kept,) = (Path(options.out) / "checkpoints").iterdir()
+    before = kept.read_bytes()
+    monkeypatch.setitem(CONTENT, "mse", lambda a, b: (a - b).mean() * math.nan)
+    with pytest.raises(Diverged, match=r"became nan by step 20.*step-00000010\.pt is from before"):
+        train(options, Path(options.out), say=lambda line: None)
+    assert kept.read_bytes() == before and parts_of(options.out)["step"] == 10
 
 
-def test_video_run_and_evaluate_from_the_command_line(folder: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    result = CliRunner().invoke(main, [
-        "resnet", "--stills", str(folder), "--generator", "compact", "--channels", "8", "--layers", "1",
-        "--degrade", "video", "--batch", "2", "--steps", "2", "--out", str(run),
-    ])  # fmt: skip
+def test_flat_pictures_stop_the_run(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    flat = Compact(8, 2)
+    for parameter in flat.parameters():
+        nn.init.zeros_(parameter)
+    flat.forward = lambda x: 0.5 + 0 * Compact.forward(flat, x)  # type: ignore[method-assign]
+    monkeypatch.setattr(resnet, "build_generator", lambda options: (flat, "scratch"))
+    with pytest.raises(Diverged, match=r"flat by step 10 .*lower --adversarial"):
+        resnet.train(options, say=lambda line: None)
+    assert not Checkpoints(Path(options.out) / "checkpoints", 2).paths()
+
+
+def test_old_checkpoints_are_pruned_and_a_cut_one_is_passed_over(options: Options) -> None:
+    options = dataclasses.replace(options, checkpoint_steps=2)
+    resnet.train(options, say=lambda line: None)
+    newest, older = Checkpoints(Path(options.out) / "checkpoints", 2).paths()
+    assert (newest.name, older.name) == ("step-00000010.pt", "step-00000008.pt")
+    newest.write_bytes(newest.read_bytes()[:-500])
+    said: list[str] = []
+    resnet.train(dataclasses.replace(options, steps=2), Path(options.out), say=said.append)
+    assert any("step-00000010.pt: cannot be read" in line and "going on from step-00000008.pt" in line for line in said)
+    assert parts_of(options.out)["step"] == 10
+    for path in Checkpoints(Path(options.out) / "checkpoints", 2).paths():
+        path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"step-00000010\.pt: cannot be read"):
+        resnet.train(options, Path(options.out), say=lambda line: None)
+
+
+def test_a_full_disk_costs_a_checkpoint_not_the_run(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = torch.save, []
+
+    def full_once(state: Any, file: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            file.write(b"half of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(state, file)
+
+    monkeypatch.setattr(checkpoints.torch, "save", full_once)
+    said: list[str] = []
+    weights = resnet.train(dataclasses.replace(options, checkpoint_steps=4), say=said.append)
+    assert any("step-00000008.pt: could not be written" in line and "No space left" in line for line in said)
+    names = sorted(path.name for path in (Path(options.out) / "checkpoints").iterdir())
+    assert names == ["step-00000004.pt", "step-00000010.pt"]  # no half file, and none deleted for it
+    assert load_generator(weights)
+
+
+def test_a_last_checkpoint_that_cannot_be_written_is_an_error(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(state: Any, file: Any) -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+    monkeypatch.setattr(checkpoints.torch, "save", full)
+    with pytest.raises(OSError, match=r"step-00000010\.pt: could not be written"):
+        resnet.train(options, say=lambda line: None)
+
+
+def test_a_record_that_cannot_be_written_does_not_stop_the_run(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: Any, **_named: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("train.journal.SummaryWriter.add_scalar", full)
+    said: list[str] = []
+    assert load_generator(resnet.train(options, say=said.append))
+    assert sum("training goes on without it" in line for line in said) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"crop": 30}, "crop: got 30"),
+        ({"batch": 0}, "batch: got 0"),
+        ({"pack": "nowhere"}, "nowhere: no pack there"),
+        ({"start": "nobody"}, "unknown model 'nobody'"),
+        ({"start": "resnet-8"}, r"weights of srresnet \(blocks 8.*expected compact"),
+        ({"weights": (("*", 0.0),)}, "no training crop is left"),
+        ({"epochs": None, "steps": None}, "expected at least one"),
+    ],
+)
+def test_options_that_do_not_fit(options: Options, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resnet.train(dataclasses.replace(options, **change), say=lambda line: None)
+
+
+def test_a_folder_that_holds_a_run_is_left_alone(options: Options) -> None:
+    resnet.train(options, say=lambda line: None)
+    with pytest.raises(ValueError, match=r"already holds a run: --resume"):
+        resnet.train(options, say=lambda line: None)
+    with pytest.raises(ValueError, match="a run of srwgan-gp, expected resnet"):
+        resnet.train(dataclasses.replace(options, recipe="resnet"), Path(options.out), say=lambda line: None)
+
+
+def test_resume_of_no_run(options: Options, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no run there"):
+        resnet.train(options, tmp_path, say=lambda line: None)
+    (tmp_path / "options.json").write_text('{"recipe": "resnet", "shape": 3}')
+    with pytest.raises(ValueError, match=r"another version of the trainer \(shape\)"):
+        resnet.train(options, tmp_path, say=lambda line: None)
+
+
+def test_a_run_begins_with_given_weights(options: Options, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    theirs = Compact(8, 2)
+    path = tmp_path / "theirs.safetensors"
+    save_generator(theirs, path, {})
+    ours, start = build_generator(dataclasses.replace(options, start=str(path)))
+    assert start == str(path) and ours.training
+    assert same(dict(ours.state_dict()), dict(theirs.state_dict()))
+    path.write_bytes(b"\x80\x04 a pickle, perhaps")
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        build_generator(dataclasses.replace(options, start=str(path)))
+
+
+def test_auto_begins_with_what_was_trained_without_a_critic(options: Options) -> None:
+    _, start = build_generator(dataclasses.replace(options, generator="srresnet", start="auto"))
+    assert Path(start).stem == "resnet-8"
+    _, start = build_generator(dataclasses.replace(options, generator="srresnet", blocks=4, start="auto"))
+    assert start == "interpolation"
+
+
+def test_average_is_an_exponential_mean() -> None:
+    average, generator = SRResNet(1, 4), SRResNet(1, 4)
+    for network, value in ((average, 1.0), (generator, 2.0)):
+        for tensor in network.state_dict().values():
+            tensor.fill_(value)
+    update_average(average, generator, 1000, 0.9)
+    expected = {True: 1.1, False: 2.0}  # BatchNorm's count of batches is no mean
+    for tensor in average.state_dict().values():
+        assert torch.allclose(tensor.double(), torch.tensor(expected[tensor.is_floating_point()]).double())
+    update_average(average, generator, 0, 0.999)  # early on it follows at once: 1/10 of the old
+    assert average.head.weight.flatten()[0].item() == pytest.approx(0.1 * 1.1 + 0.9 * 2)
+
+
+def test_edge_gradients_are_those_of_the_first_and_last_convolution() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.PReLU(), nn.Conv2d(2, 2, 1), nn.Conv2d(2, 1, 1))
+    assert edge_gradients(critic=network) == {}
+    for number, module in enumerate((network[0], network[2], network[3])):
+        module.weight.grad = torch.full_like(module.weight, -(number + 1.0))
+    found = {name: value.item() for name, value in edge_gradients(critic=network).items()}
+    assert found == {"gradient/critic_first": 1.0, "gradient/critic_last": 3.0}
+
+
+def test_rates_over_a_run(options: Options) -> None:
+    run = run_module.Run(dataclasses.replace(options, schedule="cosine", warmup=10), None, lambda line: None)
+    run.step, run.done = 4, 0.0
+    assert run.rate(1.0) == pytest.approx(0.5)
+    run.step, run.done = 100, 0.5
+    assert run.rate(2.0) == pytest.approx(1.0)
+    run.done = 1.0
+    assert run.rate(1.0) == pytest.approx(0.0)
+
+
+def command(*words: str) -> Any:
+    return CliRunner().invoke(main, list(words))
+
+
+def test_from_the_command_line(pack: Pack, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run = ["resnet", "--pack", str(pack.folder), "--generator", "compact", "--channels", "8", "--layers", "1",
+           "--batch", "2", "--crop", "32", "--out", str(folder)]  # fmt: skip
+    result = command(*run, "--dry-run")
+    assert result.exit_code == 0 and '"channels": 8' in result.output and "8 crops" in result.output
+    assert not folder.exists()
+    result = command(*run, "--steps", "2")
     assert result.exit_code == 0, result.output
-    result = CliRunner().invoke(main, ["evaluate", str(run / "generator.safetensors"), "--stills", str(folder)])
+    result = command("resnet", "--resume", str(folder), "--steps", "3")
     assert result.exit_code == 0, result.output
-    assert "compressed" in result.output and '"bicubic"' in result.output
+    assert parts_of(folder)["step"] == 5
+    result = command("resnet", "--resume", str(folder), "--rate", "1")
+    assert result.exit_code == 2 and "leave out rate" in result.output
     again = tmp_path / "again.safetensors"
-    result = CliRunner().invoke(main, ["export", str(run), str(again), "--meta", "name=again"])
+    result = command("export", str(folder), str(again), "--meta", "name=again")
     assert result.exit_code == 0, result.output
-    exported, first = load_generator(again).state_dict(), load_generator(run / "generator.safetensors").state_dict()
-    assert all(torch.equal(value, first[key]) for key, value in exported.items())
+    exported, first = (dict(load_generator(path).state_dict()) for path in (again, folder / "generator.safetensors"))
+    assert same(exported, first)
+    result = command("export", str(tmp_path), str(again))
+    assert result.exit_code == 1 and "no run there" in result.output
 
 
-def test_evaluate_counts_bicubic_of_the_same_lowres() -> None:
-    highres = tensor_of(picture(7, 128))[None]
-    lowres = downscale(highres)
-    expected = psnr(upscale_bicubic(lowres), highres).item()
-    assert evaluate(None, lowres, highres)["psnr"] == pytest.approx(expected, abs=0.05)
+@pytest.mark.parametrize(
+    ("recipe", "defaults"),
+    [
+        ("srgan", {"rate": 1e-3, "adversarial": 1e-2, "batch": 32, "crop": 128, "epochs": 500, "content": "mse"}),
+        ("srwgan-gp", {"rate": 1e-4, "adversarial": 1e-3, "penalty": 10, "batch": 32, "crop": 96, "content": "mse"}),
+        ("resnet", {"batch": 32, "content": "mse", "blocks": 8, "epochs": 500}),
+    ],
+)  # fmt: skip
+def test_defaults_are_the_papers(recipe: str, defaults: dict[str, Any], pack: Pack) -> None:
+    result = command(recipe, "--dry-run", "--pack", str(pack.folder))
+    assert result.exit_code == 0, result.output
+    shown = json.loads(result.output[: result.output.rindex("}") + 1])
+    assert {name: shown[name] for name in defaults} == defaults

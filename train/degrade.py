@@ -1,31 +1,57 @@
 """From a high-resolution picture to the low-resolution one a generator is shown.
 
-`none`: bicubic ÷4 with antialiasing. `video`: the same, then what a DVD or a stream does to it: 8-bit 4:2:0 and a
-real codec at a random quality, as the only frame or one of a few in a slow pan.
+`none`: bicubic ÷4 with antialiasing. `video`: what an episode went through, in the order it happens: the master is
+softened and resized, scaled to the small size, sharpened, gets noise; then it is stored as 8-bit 4:2:0 video by a real
+encoder, as one frame or as one of a few in a hold or a slow pan, and comes back as a player shows it.
+
+draw() makes a Recipe of plain numbers, apply() does what it says. Odds, of all pairs:
+
+| element | odds | strength | after |
+|---|---|---|---|
+| nothing: plain bicubic RGB | 17 % | | the paper |
+| 4:2:0 without an encoder | 9 % | | a very good source |
+| an encoder | 74 % | see codec.draw_compression | APISR's prediction-oriented compression |
+| MPEG-2 before H.264 or H.265 | 8 % | quantiser scale 2..5 | a DVD that somebody re-encoded |
+| blur | 20 % | Gaussian, sigma 0.2..0.7 lowres pixels, 3 in 10 anisotropic | Real-ESRGAN |
+| resize chain | 19 % | over one or two sizes, 0.75..2 times lowres | Real-ESRGAN's second order |
+| ringing | 17 % | overshoot of an unsharp mask (half: along rows only, as DVD masters have), or sinc | Real-ESRGAN |
+| noise | 19 % | sigma 1..6 of 255, weak more often; half in luma only, half as grain | Real-ESRGAN |
+
+Weights trained on bicubic pairs sharpen compression, so most pairs are compressed. The other elements are rarer and
+milder than in Real-ESRGAN (Wang et al., ICCVW 2021), which restores photographs from the web: a quarter of all pairs is
+compression alone, another fifth is plain or 4:2:0 alone, so that what is sharp stays sharp, flat areas stay clean and
+lines stay thin. The target is always the clean picture. Real-ESRGAN's sinc is circular; here it is separable, as
+video scalers are.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from fractions import Fraction
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
-import av
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from train.codec import SMALLEST, Compression, compress, draw_compression, to_rgb, to_yuv420, usable_codecs
+
 SCALE = 4
 DEGRADATIONS = ("none", "video")
-Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-# BT.601: what SD video uses. The matrix cancels out in the round trip, but quantised chroma and clipping do not.
-_KR, _KG, _KB = 0.299, 0.587, 0.114
+MAX_FRAMES = 3
+MAX_PAN = 6  # highres pixels a frame
+MARGIN = 16  # highres pixels around the crop, for pans: at least MAX_PAN * (MAX_FRAMES - 1)
+FILTERS = ("bicubic", "bilinear", "area", "lanczos")
 
 
 def downscale(highres: Tensor) -> Tensor:
-    """[N, 3, 4H, 4W] float, 0..1 -> [N, 3, H, W] float, 0..1: bicubic with antialiasing, as PIL's."""
-    return F.interpolate(highres, scale_factor=1 / SCALE, mode="bicubic", antialias=True).clamp(0, 1)
+    """[N, 3, 4H, 4W] float, 0..1 -> [N, 3, H, W] float, 0..1: bicubic with antialiasing, as PIL's (before rounding)."""
+    height, width = highres.shape[2:]
+    # PIL filters the rows, cuts the overshoot to what 8 bits hold, then filters the columns.
+    rows = F.interpolate(highres, size=(height, width // SCALE), mode="bicubic", antialias=True).clamp(0, 1)
+    size = (height // SCALE, width // SCALE)
+    return F.interpolate(rows, size=size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def upscale_bicubic(lowres: Tensor) -> Tensor:
@@ -34,151 +60,217 @@ def upscale_bicubic(lowres: Tensor) -> Tensor:
     return F.interpolate(lowres, scale_factor=SCALE, mode="bicubic", antialias=True).clamp(0, 1)
 
 
-def to_yuv420(rgb: Tensor) -> Planes:
-    """[3, H, W] float RGB, 0..1, H and W even -> planes Y [H, W], U and V [H/2, W/2] uint8, BT.601 limited range.
+@dataclass(frozen=True)
+class Ringing:
+    """Overshoot at edges. Lengths in lowres pixels.
 
-    Chroma is sited left, as MPEG-2 and H.264 have it: on even columns, midway between two rows.
+    Unsharp mask: amount times the difference to a Gaussian blur of sigma (vertical, horizontal; 0 = none).
+    cutoff > 0 instead: an ideal low-pass (windowed sinc) at this share of the Nyquist frequency.
     """
-    red, green, blue = rgb
-    luma = _KR * red + _KG * green + _KB * blue
-    chroma = torch.stack([(blue - luma) / (2 - 2 * _KB), (red - luma) / (2 - 2 * _KR)])
-    padded = F.pad(chroma[None], (1, 0, 0, 0), mode="replicate")[0]
-    width = chroma.shape[2]
-    cosited = (padded[:, :, 0:width:2] + 2 * padded[:, :, 1 : width + 1 : 2]) / 4 + chroma[:, :, 1::2] / 4
-    chroma = (cosited[:, 0::2] + cosited[:, 1::2]) / 2
-    return _to_bytes(16 + 219 * luma), _to_bytes(128 + 224 * chroma[0]), _to_bytes(128 + 224 * chroma[1])
 
-
-def to_rgb(planes: Planes, mode: str = "bilinear") -> Tensor:
-    """The way back, as a player does it: -> [3, H, W] float RGB, 0..1. mode: bilinear or bicubic, for the chroma."""
-    luma = (torch.from_numpy(planes[0]).float() - 16) / 219
-    chroma = (torch.from_numpy(np.stack(planes[1:])).float() - 128) / 224
-    height, width = luma.shape
-    # Rows are centred between two luma rows, as interpolate() takes them. Columns are not: every even luma column has
-    # its own chroma sample, every odd one lies half way between two.
-    chroma = F.interpolate(chroma[None], size=(height, width // 2), mode=mode, align_corners=False)
-    padded = F.pad(chroma, (1, 2, 0, 0), mode="replicate")[0]
-    before, here, after, beyond = (padded[:, :, i : i + width // 2] for i in range(4))
-    between = (here + after) / 2 if mode == "bilinear" else (9 * (here + after) - before - beyond) / 16
-    blue_difference, red_difference = torch.stack([here, between], dim=3).flatten(2)
-    red = luma + (2 - 2 * _KR) * red_difference
-    blue = luma + (2 - 2 * _KB) * blue_difference
-    return torch.stack([red, (luma - _KR * red - _KB * blue) / _KG, blue]).clamp(0, 1)
-
-
-def _to_bytes(plane: Tensor) -> np.ndarray:
-    return plane.round().clamp(0, 255).byte().numpy()
+    amount: float = 0.0
+    sigma: tuple[float, float] = (0.0, 0.0)
+    cutoff: float = 0.0
 
 
 @dataclass(frozen=True)
-class Compression:
-    """One encode. codec: FFmpeg's encoder name, or "" for 4:2:0 alone. shift: (dy, dx) pan in highres pixels a frame.
+class Noise:
+    """Gaussian noise, new in every frame. sigma: of 255. luma: the same in R, G and B.
 
-    quality: CRF for libx264 and libx265, quantiser scale for mpeg2video and mpeg4. frames: how many are encoded.
-    pick: the index of the frame that is taken out again.
+    grain: sigma in lowres pixels of the blur that correlates neighbours; 0 = white noise.
     """
 
-    codec: str
-    quality: int = 0
+    sigma: float
+    luma: bool = False
+    grain: float = 0.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One degradation, in the order it is applied; the default is plain bicubic.
+
+    blur: sigma (vertical, horizontal) in lowres pixels. chain: sizes that the picture passes through, each (size
+    relative to lowres, one of FILTERS). filter: how it gets to lowres. chroma: how 4:2:0 chroma is upsampled again
+    (bilinear, bicubic); "" = stays RGB, never compressed. encodes: one after the other. frames: how many are encoded,
+    1..MAX_FRAMES. pick: which one is the pair's. pan: (dy, dx) highres pixels a frame, each within MAX_PAN.
+    """
+
+    blur: tuple[float, float] = (0.0, 0.0)
+    chain: tuple[tuple[float, str], ...] = ()
+    filter: str = "bicubic"
+    ringing: Ringing | None = None
+    noise: Noise | None = None
+    chroma: str = ""
+    encodes: tuple[Compression, ...] = ()
     frames: int = 1
     pick: int = 0
-    shift: tuple[int, int] = (0, 0)
-    options: dict[str, str] = field(default_factory=dict)
+    pan: tuple[int, int] = (0, 0)
 
 
-# Odds of each codec; "rgb" is no compression at all. Near-clean frames keep the generator sharp on good sources.
-_ODDS = {"rgb": 0.17, "": 0.08, "libx264": 0.45, "libx265": 0.10, "mpeg2video": 0.12, "mpeg4": 0.08}
-MAX_PAN = 6  # highres pixels a frame
-MAX_FRAMES = 3
-
-
-def draw_compression(rng: np.random.Generator) -> Compression | None:
-    """A random encode such as old episodes went through; None leaves the frame as it is."""
-    codec = str(rng.choice(list(_ODDS), p=list(_ODDS.values())))
-    if codec == "rgb":
-        return None
-    if codec == "":
-        return Compression("")
+def draw(rng: np.random.Generator) -> Recipe:
+    """A random recipe, with the odds above. Raises what codec.usable_codecs() raises."""
+    if rng.random() < 0.17:
+        return Recipe()
+    stored = Recipe(
+        blur=_draw_blur(rng) if rng.random() < 0.24 else (0.0, 0.0),
+        chain=_draw_chain(rng) if rng.random() < 0.23 else (),
+        filter=FILTERS[int(rng.choice(4, p=[0.7, 0.1, 0.1, 0.1]))],
+        ringing=_draw_ringing(rng) if rng.random() < 0.20 else None,
+        noise=_draw_noise(rng) if rng.random() < 0.23 else None,
+        chroma=("bilinear", "bicubic")[int(rng.integers(2))],
+    )
+    if rng.random() < 0.11:
+        return stored
+    encodes = [draw_compression(rng)]
+    if encodes[0].codec.startswith("libx") and rng.random() < 0.15 and "mpeg2video" in usable_codecs():
+        encodes.insert(0, Compression("mpeg2video", int(rng.integers(2, 6))))
     frames = int(rng.integers(1, MAX_FRAMES + 1))
     # Anime holds still most of the time; a hold shows what the encoder's later frames add to the first.
-    shift = (0, 0) if rng.random() < 0.4 else tuple(int(v) for v in rng.integers(-MAX_PAN, MAX_PAN + 1, 2))
-    options = {}
-    if codec == "libx264":
-        quality = int(rng.integers(12, 31))
-        options = {"preset": str(rng.choice(["veryfast", "fast", "medium"]))}
-        if rng.random() < 0.4:
-            options["tune"] = "animation"
-    elif codec == "libx265":
-        quality = int(rng.integers(12, 31))
-        options = {"preset": str(rng.choice(["ultrafast", "veryfast"]))}
-    else:
-        quality = int(rng.integers(2, 11))
-    return Compression(codec, quality, frames, int(rng.integers(frames)), shift, options)  # type: ignore[arg-type]
+    down, right = (int(step) for step in rng.integers(-MAX_PAN, MAX_PAN + 1, 2))
+    pan = (0, 0) if rng.random() < 0.4 else (down, right)
+    return replace(stored, encodes=tuple(encodes), frames=frames, pick=int(rng.integers(frames)), pan=pan)
 
 
-def compress(frames: list[Planes], how: Compression) -> Planes:
-    """Encode 4:2:0 `frames` (uint8, all of one even size), decode them again and return frame `how.pick`."""
-    if not how.codec:
-        return frames[how.pick]
-    encoder = av.CodecContext.create(how.codec, "w")
-    assert isinstance(encoder, av.VideoCodecContext)
-    height, width = frames[0][0].shape
-    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-    encoder.time_base, encoder.framerate = Fraction(1, 24), Fraction(24, 1)
-    encoder.thread_count = 1  # the output of libx264 depends on it
-    if how.codec in ("libx264", "libx265"):
-        # x264's MB-tree reads memory nobody has set on CPUs with AVX-512 (see vidsr/encode.py): its output varies.
-        encoder.options = {"crf": str(how.quality), "mbtree": "0", **how.options}
-        if how.codec == "libx265":
-            quiet = {"x265-params": "log-level=none:pools=none:frame-threads=1"}
-            encoder.options = {"crf": str(how.quality), **how.options, **quiet}
-    else:
-        scale = str(how.quality)
-        encoder.options = {"qmin": scale, "qmax": scale, "flags": "+qscale", "global_quality": str(118 * how.quality)}
-    packets = []
-    for index, planes in enumerate(frames):
-        frame = av.VideoFrame(width, height, "yuv420p")
-        for source, plane in zip(planes, frame.planes):
-            view = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)  # type: ignore[call-overload]
-            view[:, : plane.width] = source
-        frame.pts, frame.time_base = index, Fraction(1, 24)
-        packets += encoder.encode(frame)
-    packets += encoder.encode(None)
-    decoder = av.CodecContext.create({"libx264": "h264", "libx265": "hevc"}.get(how.codec, how.codec), "r")
-    assert isinstance(decoder, av.VideoCodecContext)
-    decoder.thread_count = 1
-    if encoder.extradata:
-        decoder.extradata = encoder.extradata
-    decoded = [frame for packet in [*packets, None] for frame in decoder.decode(packet)]
-    return tuple(  # type: ignore[return-value]
-        np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width].copy()  # type: ignore
-        for plane in decoded[how.pick].planes
-    )
+def _draw_blur(rng: np.random.Generator) -> tuple[float, float]:
+    vertical, horizontal = (float(sigma) for sigma in rng.uniform(0.2, 0.7, 2))
+    return (vertical, horizontal) if rng.random() < 0.3 else (horizontal, horizontal)
 
 
-def degrade_window(window: np.ndarray, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One pair of the `video` degradation. window: [S, S, 3] uint8 with S >= size + 2 * MAX_PAN * MAX_FRAMES.
+def _draw_chain(rng: np.random.Generator) -> tuple[tuple[float, str], ...]:
+    steps = 1 if rng.random() < 0.7 else 2
+    return tuple((float(2 ** rng.uniform(-0.4, 1)), FILTERS[int(rng.integers(4))]) for _ in range(steps))
 
-    Returns the highres crop [size, size, 3] that the camera saw in the frame taken, and its degraded lowres
-    [size/4, size/4, 3], both uint8 RGB.
+
+def _draw_ringing(rng: np.random.Generator) -> Ringing:
+    if rng.random() < 0.35:
+        return Ringing(cutoff=float(rng.uniform(0.65, 0.95)))
+    sigma = float(rng.uniform(0.5, 1.2))
+    return Ringing(float(rng.uniform(0.2, 0.8)), (0.0 if rng.random() < 0.5 else sigma, sigma))
+
+
+def _draw_noise(rng: np.random.Generator) -> Noise:
+    sigma = float(np.exp(rng.uniform(0, np.log(6))))
+    grain = float(rng.uniform(0.5, 1.0)) if rng.random() < 0.5 else 0.0
+    return Noise(sigma, bool(rng.random() < 0.5), grain)
+
+
+def degrade(window: np.ndarray, margin: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """One pair of the `video` degradation; the state of rng decides every byte of it.
+
+    window: [H, W, 3] uint8 RGB. margin: pixels around the crop that pans may show, 0 (no pans) or >= MARGIN. H and W
+    less two margins are multiples of 4. Returns the clean crop [H-2m, W-2m, 3] and its degraded lowres
+    [(H-2m)/4, (W-2m)/4, 3], both uint8 RGB. Raises ValueError for other sizes, click.ClickException without encoders.
     """
-    how = draw_compression(rng)
-    margin = (window.shape[0] - size) // 2
-    if how is None:
-        highres = window[margin : margin + size, margin : margin + size]
-        return highres, _as_pixels(downscale(_as_tensor(highres)[None])[0])
-    crops = []
-    for index in range(how.frames):
-        top, left = margin + index * how.shift[0], margin + index * how.shift[1]
-        crops.append(window[top : top + size, left : left + size])
-    planes = compress([to_yuv420(downscale(_as_tensor(crop)[None])[0]) for crop in crops], how)
-    mode = "bilinear" if rng.random() < 0.5 else "bicubic"
-    return crops[how.pick], _as_pixels(to_rgb(planes, mode))
+    return apply(draw(rng), window, margin, rng)
 
 
-def _as_tensor(pixels: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
+def apply(recipe: Recipe, window: np.ndarray, margin: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """What degrade() returns, by this recipe; rng makes the noise."""
+    height, width = window.shape[0] - 2 * margin, window.shape[1] - 2 * margin
+    if margin and margin < MARGIN:
+        raise ValueError(f"margin {margin}: pans need 0 (none) or at least {MARGIN} pixels")
+    if min(height, width) < SCALE or height % SCALE or width % SCALE:
+        raise ValueError(f"a crop of {width}x{height}: both sides must be multiples of {SCALE}; cut the picture so")
+    down, right = recipe.pan if margin else (0, 0)
+    crops: list[np.ndarray] = []
+    pictures: list[np.ndarray] = []
+    for index in range(recipe.frames):
+        top, left = margin + index * down, margin + index * right
+        crops.append(window[top : top + height, left : left + width])
+        still = index > 0 and (down, right) == (0, 0)
+        picture = pictures[0] if still else _ring(_scale(crops[-1], recipe), recipe.ringing)
+        pictures.append(picture)
+    frames = [_add_noise(picture, recipe.noise, rng) for picture in pictures]
+    lowres = frames[recipe.pick] if not recipe.chroma else _store(frames, recipe)
+    return crops[recipe.pick], lowres
 
 
-def _as_pixels(rgb: Tensor) -> np.ndarray:
-    return (rgb * 255).round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
+def _store(frames: list[np.ndarray], recipe: Recipe) -> np.ndarray:
+    """Frames [h, w, 3] uint8 RGB -> 4:2:0, encoded, decoded: the one that is picked, RGB again."""
+    height, width = frames[0].shape[:2]
+    more = [max(SMALLEST, side + side % 2) - side for side in (height, width)]
+    padding = ((0, more[0]), (0, more[1]), (0, 0))
+    distinct = {id(frame): np.pad(frame, padding, mode="edge") for frame in frames}  # in a hold they are all the same
+    stored = {key: to_yuv420(torch.from_numpy(frame).permute(2, 0, 1).float() / 255) for key, frame in distinct.items()}
+    planes = [stored[id(frame)] for frame in frames]
+    for how in recipe.encodes:
+        planes = compress(planes, how)
+    rgb = (to_rgb(planes[recipe.pick], recipe.chroma) * 255).round().byte()
+    return rgb.permute(1, 2, 0)[:height, :width].contiguous().numpy()
+
+
+def _scale(crop: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """The softened crop, over the sizes of the chain to lowres; 8 bits all the way, as masters are."""
+    vertical, horizontal = (SCALE * sigma for sigma in recipe.blur)
+    picture = _gaussian(crop, vertical, horizontal)
+    height, width = crop.shape[0] // SCALE, crop.shape[1] // SCALE
+    for size, name in recipe.chain:
+        picture = resize(picture, (max(1, round(height * size)), max(1, round(width * size))), name)
+    return resize(picture, (height, width), recipe.filter)
+
+
+def _gaussian(picture: np.ndarray, vertical: float, horizontal: float) -> np.ndarray:
+    """Gaussian blur with a sigma in pixels for each direction; 0 = none in that one."""
+    if vertical == horizontal == 0:
+        return picture
+    # OpenCV takes sigma 0 for "as the other one", and a length of 1 for "none".
+    length = [2 * int(np.ceil(3 * sigma)) + 1 for sigma in (horizontal, vertical)]
+    sigmas = [max(sigma, 1e-3) for sigma in (horizontal, vertical)]
+    return cv2.GaussianBlur(picture, length, sigmas[0], sigmaY=sigmas[1], borderType=cv2.BORDER_REPLICATE)
+
+
+def resize(picture: np.ndarray, size: tuple[int, int], name: str) -> np.ndarray:
+    """[H, W, 3] uint8 -> [*size, 3] uint8, antialiased, centres aligned. name: one of FILTERS; bicubic is PIL's."""
+    if picture.shape[:2] == size:
+        return picture
+    if name == "area":
+        return cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)
+    if name == "lanczos":
+        rows, columns = _lanczos(picture.shape[0], size[0]), _lanczos(picture.shape[1], size[1])
+        pixels = torch.from_numpy(np.ascontiguousarray(picture)).float()
+        halfway = (rows @ pixels.flatten(1)).round().clamp(0, 255).view(size[0], -1, 3)
+        return (columns @ halfway).round().clamp(0, 255).byte().numpy()
+    # On bytes torch computes in integers, several times faster than in float, and rounds between the axes as PIL does.
+    pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]
+    scaled = F.interpolate(pixels, size=size, mode=name, antialias=True)
+    return scaled[0].permute(1, 2, 0).contiguous().numpy()
+
+
+@lru_cache(maxsize=128)
+def _lanczos(source: int, target: int, lobes: int = 3) -> Tensor:
+    """Weights [target, source] of antialiased Lanczos resampling, as PIL computes them, in multiples of 2^-14.
+
+    So every product with a byte and every sum of them is exact in float32, whatever order a machine adds them in.
+    """
+    ratio = source / target
+    centres = (torch.arange(target, dtype=torch.float64) + 0.5) * ratio - 0.5
+    distance = (torch.arange(source, dtype=torch.float64) - centres[:, None]) / max(1.0, ratio)
+    weights = torch.sinc(distance) * torch.sinc(distance / lobes) * (distance.abs() < lobes)
+    return (weights / weights.sum(1, keepdim=True) * 2**14).round().float() / 2**14
+
+
+def _ring(picture: np.ndarray, ringing: Ringing | None) -> np.ndarray:
+    if ringing is None:
+        return picture
+    pixels = picture.astype(np.float32)
+    if ringing.cutoff:
+        taps = np.arange(-8, 9)
+        kernel = np.sinc(ringing.cutoff * taps) * np.sinc(taps / 9)
+        kernel /= kernel.sum()
+        rung = cv2.sepFilter2D(pixels, -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
+    else:
+        rung = pixels + ringing.amount * (pixels - _gaussian(pixels, *ringing.sigma))
+    return np.clip(np.rint(rung), 0, 255).astype(np.uint8)
+
+
+def _add_noise(picture: np.ndarray, noise: Noise | None, rng: np.random.Generator) -> np.ndarray:
+    if noise is None:
+        return picture
+    height, width = picture.shape[:2]
+    field: np.ndarray = rng.standard_normal((height, width, 1 if noise.luma else 3), np.float32)
+    if noise.grain:
+        blurred = _gaussian(field, noise.grain, noise.grain).reshape(field.shape)
+        # What is left of a variance of 1 is the sum of the squared weights, which is separable as the kernel is.
+        weights = cv2.getGaussianKernel(2 * int(np.ceil(3 * noise.grain)) + 1, noise.grain)
+        field = blurred / np.float32((weights**2).sum())
+    return np.clip(np.rint(picture + noise.sigma * field), 0, 255).astype(np.uint8)

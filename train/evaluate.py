@@ -1,65 +1,295 @@
-"""PSNR and SSIM of a generator against bicubic on pairs kept out of training."""
+"""PSNR and SSIM of generators against bicubic, on pictures kept out of training."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import click
+import numpy as np
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor, nn
 
-from train.degrade import upscale_bicubic
+from train.degrade import DEGRADATIONS, MARGIN, degrade
 from train.metrics import psnr, ssim
-from train.pairs import LARGEST, validation_pairs
-from train.stills import load_stills
+from train.options import Weights, pack_option, weight_option
+from train.pack import CROP, Pack
+from train.sources import (
+    BICUBIC,
+    ORIGINAL,
+    SEED,
+    SOURCES,
+    Method,
+    Pair,
+    as_pixels,
+    as_tensor,
+    enlarge,
+    evenly,
+    load_methods,
+    parse_videos,
+    picture_pairs,
+    shrink,
+    video_pairs,
+)  # fmt: skip
+from train.strips import line_detail, richest, strip, write_png
+from vidsr.errors import VidsrError
 
 Metrics = dict[str, float]
+PERFECT = 100.0  # dB, for pictures that are identical: a mean with infinity in it says nothing
+CENTRE = 128  # side of the crops that the paper measures
+_STRIP, _FRAME_STRIP = 160, 240  # side of the crops in strips, of pictures and of video frames
 
 
-@torch.no_grad()
-def evaluate(generator: nn.Module | None, lowres: Tensor, highres: Tensor, batch: int = 4) -> Metrics:
-    """Mean psnr (dB) and ssim over the pairs. lowres: [N, 3, H, W], highres: [N, 3, 4H, 4W] float, 0..1.
+def measure(generator: nn.Module | None, lowres: Tensor, highres: Tensor, batch: int = 4) -> Metrics:
+    """Mean psnr (dB, at most PERFECT a picture) and ssim of enlarged `lowres` against `highres`.
 
-    generator: in eval mode; None measures bicubic. Results are rounded to 8 bits first, as a frame would be.
+    generator: in eval mode, on their device; None measures bicubic. lowres: [N, 3, H, W], highres: [N, 3, 4H, 4W], both
+    float in 0..1.
     """
-    values = []
-    for low, high in zip(lowres.split(batch), highres.split(batch)):
-        result = upscale_bicubic(low) if generator is None else generator(low).float().clamp(0, 1)
-        result = (result * 255).round() / 255
-        values.append(torch.stack([psnr(result, high), ssim(result, high)]))
-    mean = torch.cat(values, dim=1).mean(dim=1)
+    pairs = zip(lowres.split(batch), highres.split(batch))
+    values = torch.cat([_values(enlarge(generator, low), high) for low, high in pairs], dim=1)
+    mean = values.mean(dim=1)
     return {"psnr": round(float(mean[0]), 3), "ssim": round(float(mean[1]), 4)}
 
 
-class Validation:
-    """Measures generators on the pictures of `stills` that are kept out of training.
+def _values(result: Tensor, highres: Tensor) -> Tensor:
+    """[2, N]: psnr and ssim of each picture."""
+    return torch.stack([psnr(result, highres).clamp(max=PERFECT), ssim(result, highres).double()])
 
-    Clean sources always, compressed ones when `degrade` is "video". say: takes one line for people.
+
+class Validation:
+    """Measures generators on fixed pairs of the validation pictures' centres: clean, and compressed for "video".
+
+    pairs: (lowres [N, 3, 96, 96], highres [N, 3, 384, 384]), float in 0..1 on `device`, by degradation. bicubic: what
+    there is to beat, as `measure` returns it. ValueError when there is no validation picture.
     """
 
-    def __init__(
-        self, stills: str, weights: tuple[tuple[str, float], ...], degrade: str, say: Callable[[str], None]
-    ) -> None:
-        pictures = load_stills(stills, "validation", weights, LARGEST)
-        self.pairs = {name: validation_pairs(pictures, name) for name in dict.fromkeys(["none", degrade])}
-        self.bicubic = {name: evaluate(None, *pair) for name, pair in self.pairs.items()}
-        self.say = say
-        say(f"{len(pictures)} validation pictures; bicubic: {self.bicubic}")
+    def __init__(self, pack: Pack, weights: Weights, degrade: str, device: torch.device | str = "cpu") -> None:
+        windows = [_window(picture.pixels) for picture in pack.pictures("validation", weights)]
+        if not windows:
+            raise ValueError(
+                f"{pack.folder}: no validation picture; prepare more pictures, or with a larger --validation"
+            )
+        self.pairs = {name: _pairs(windows, name, device) for name in dict.fromkeys(["none", degrade])}
+        self.bicubic = {name: measure(None, *pair) for name, pair in self.pairs.items()}
 
     def measure(self, generator: nn.Module) -> dict[str, Metrics]:
-        """Metrics by degradation. generator: in eval mode."""
-        return {name: evaluate(generator, *pair) for name, pair in self.pairs.items()}
+        """Metrics by degradation. generator: in eval mode, on the same device."""
+        return {name: measure(generator, *pair) for name, pair in self.pairs.items()}
 
-    def report(self, generator: nn.Module, log: Path, step: int, minutes: float, loss: float) -> dict[str, Metrics]:
-        """Measure, append a line of JSON to `log` and say it; returns the metrics."""
-        metrics = self.measure(generator)
-        with log.open("a") as file:
-            file.write(json.dumps({"step": step, "minutes": minutes, "loss": loss, "validation": metrics}) + "\n")
-        gains = ", ".join(
-            f"{name} {found['psnr']:.2f} dB ({found['psnr'] - self.bicubic[name]['psnr']:+.2f}), "
-            f"SSIM {found['ssim']:.4f} ({found['ssim'] - self.bicubic[name]['ssim']:+.4f})"
-            for name, found in metrics.items()
-        )
-        self.say(f"step {step}, {minutes:.1f} min, loss {loss:.5f}: {gains}")
-        return metrics
+    def strip(self, generator: nn.Module, pictures: int = 4) -> np.ndarray:
+        """[H, W, 3] uint8: a row for each of a few pictures (compressed, if there are such): bicubic, `generator`'s and
+        the original, where there are most lines."""
+        lowres, highres = list(self.pairs.values())[-1]
+        rows = []
+        for index in evenly(len(lowres), pictures):
+            low, high = lowres[index : index + 1], as_pixels(highres[index : index + 1])
+            columns = [(BICUBIC, as_pixels(enlarge(None, low))), ("Generator", as_pixels(enlarge(generator, low)))]
+            where = richest(high, _STRIP)
+            rows.append(strip([(name, picture[where]) for name, picture in [*columns, (ORIGINAL, high)]]))
+        return np.concatenate(rows)
+
+
+def _window(pixels: np.ndarray) -> np.ndarray:
+    """What the centre crop is cut from: with a margin for pans where the picture is large enough."""
+    return pixels[_centre(pixels, CROP + 2 * MARGIN if min(pixels.shape[:2]) >= CROP + 2 * MARGIN else CROP)]
+
+
+def _centre(pixels: np.ndarray, size: int) -> tuple[slice, slice]:
+    """Rows and columns of the size x size crop in the middle, from multiples of 4 on; smaller where the picture is."""
+    tops = [max(0, side - size) // 8 * 4 for side in pixels.shape[:2]]
+    return slice(tops[0], tops[0] + size), slice(tops[1], tops[1] + size)
+
+
+def _pairs(windows: list[np.ndarray], degradation: str, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    lowres, highres = [], []
+    for index, window in enumerate(windows):
+        margin = (window.shape[0] - CROP) // 2
+        high = window[margin : margin + CROP, margin : margin + CROP]
+        low = shrink(high)
+        if degradation == "video":
+            high, low = degrade(window, margin, np.random.default_rng([SEED, index]))
+        lowres.append(as_tensor(low))
+        highres.append(as_tensor(high))
+    return torch.cat(lowres).to(device), torch.cat(highres).to(device)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One measurement. region: "centre" (CENTRE x CENTRE pixels) or "whole". psnr: dB, at most PERFECT."""
+
+    picture: str
+    source: str
+    region: str
+    method: str
+    psnr: float
+    ssim: float
+
+
+def judge(pair: Pair, methods: list[Method], device: torch.device | str) -> tuple[list[Record], dict[str, np.ndarray]]:
+    """Records of each method on `pair`, and the pictures [4H, 4W, 3] uint8 they made.
+
+    The centre is measured as in the paper, enlarged by itself: scaled down from its own pixels when clean, cut from the
+    compressed lowres otherwise. Centres of one colour are left out: any method is perfect there, or nearly.
+    """
+    lowres, highres = as_tensor(pair.lowres, device), as_tensor(pair.highres, device)
+    parts = {"whole": (lowres, highres)}
+    if pair.source in SOURCES:
+        rows, columns = _centre(pair.highres, CENTRE)
+        crop = pair.highres[rows, columns]
+        small = shrink(crop)
+        if pair.source == "video":
+            small = pair.lowres[rows.start // 4 : rows.stop // 4, columns.start // 4 : columns.stop // 4]
+        if (crop != crop[0, 0]).any():
+            parts["centre"] = (as_tensor(small, device), as_tensor(crop, device))
+    records, pictures = [], {}
+    for method in methods:
+        for region, (low, high) in parts.items():
+            result = enlarge(method.generator, low)
+            if region == "whole":
+                pictures[method.name] = as_pixels(result)
+            values = _values(result, high)[:, 0].tolist()
+            records.append(Record(pair.name, pair.source, region, method.name, *(round(v, 5) for v in values)))
+    return records, pictures
+
+
+def summary(records: list[Record]) -> dict[str, Any]:
+    """{source: {region: {method: means of psnr and ssim, gains over bicubic, number of pictures}}}."""
+    found: dict[str, Any] = {}
+    for one in records:
+        methods = found.setdefault(one.source, {}).setdefault(one.region, {})
+        methods.setdefault(one.method, []).append((one.psnr, one.ssim))
+    for regions in found.values():
+        for methods in regions.values():
+            base = np.mean(methods[BICUBIC], axis=0)
+            for name, values in methods.items():
+                mean = np.mean(values, axis=0)
+                gain = mean - base
+                methods[name] = {
+                    "psnr": round(float(mean[0]), 3), "psnr_gain": round(float(gain[0]), 3),
+                    "ssim": round(float(mean[1]), 4), "ssim_gain": round(float(gain[1]), 4), "pictures": len(values),
+                }  # fmt: skip
+    return found
+
+
+def table(found: dict[str, Any]) -> str:
+    """`summary`'s figures as Markdown, a table for each source."""
+    lines = []
+    words = {"centre": f"{CENTRE} px centres", "whole": "whole"}
+    for source, regions in found.items():
+        shown = [region for region in words if region in regions]
+        title = f"{SOURCES[source].capitalize()} sources" if source in SOURCES else source
+        counts = (f"{next(iter(regions[region].values()))['pictures']} {words[region]}" for region in shown)
+        lines += [f"**{title}** ({', '.join(counts)})", ""]
+        lines.append("| | " + " | ".join(f"PSNR dB, {words[region]} | gain | SSIM | gain" for region in shown) + " |")
+        lines.append("|---|" + "---:|" * 4 * len(shown))
+        for name in regions["whole"]:
+            cells = [_cells(regions[region][name]) for region in shown]
+            lines.append(f"| {name.replace('|', '/')} | " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cells(means: dict[str, float]) -> str:
+    gains = f"{means['psnr_gain']:+.2f}", f"{means['ssim_gain']:+.4f}"
+    return f"{means['psnr']:.2f} | {gains[0]} | {means['ssim']:.4f} | {gains[1]}"
+
+
+def measure_all(
+    pack: Pack, split: str, weights: Weights, degrade: str, videos: list[tuple[Path, Path]], methods: list[Method],
+    device: str, folder: Path, strips: int,
+) -> list[Record]:  # fmt: skip
+    """Records of all pictures of `split` and every few frames of `videos`; `strips` of them as PNG into `folder`.
+
+    ValueError when there is nothing to measure or a video is not what it should be; OSError of the disk.
+    """
+    pictures = pack.pictures(split, weights)
+    if not pictures:
+        raise ValueError(f"{pack.folder}: no {split} picture is left; give one of them a --weight above 0")
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in [*folder.glob("[0-9][0-9]-*.png"), *folder.glob("video-*.png")]:
+        old.unlink()  # of an earlier call, which may have been of other weights
+    numbers = {pictures[index].path: number for number, index in enumerate(evenly(len(pictures), strips), 1)}
+    records: list[Record] = []
+    total = len(pictures) * (2 if degrade == "video" else 1)
+    for pair in _shown(picture_pairs(pictures, degrade), f"{split} pictures", total):
+        found, results = judge(pair, methods, device)
+        records += found
+        if pair.name in numbers:
+            name = "-".join(Path(pair.name).with_suffix("").parts[-2:])
+            path = folder / f"{numbers[pair.name]:02}-{name}-{SOURCES[pair.source]}.png"
+            _write_strip(path, pair, results, _STRIP)
+    for lowres, highres in videos:
+        most = -1.0
+        for pair in _shown(video_pairs(lowres, highres), lowres.name):
+            found, results = judge(pair, methods, device)
+            records += found
+            if (detail := line_detail(pair.highres, _FRAME_STRIP)) > most:
+                most = detail
+                _write_strip(folder / f"video-{lowres.stem}.png", pair, results, _FRAME_STRIP)
+    return records
+
+
+def _write_strip(path: Path, pair: Pair, results: dict[str, np.ndarray], size: int) -> None:
+    where = richest(pair.highres, size)
+    columns = [*results.items(), (ORIGINAL, pair.highres)]
+    write_png(path, strip([(name, picture[where]) for name, picture in columns]))
+
+
+def _shown(pairs: Iterator[Pair], what: str, total: int | None = None) -> Iterator[Pair]:
+    """`pairs`, with a bar on a terminal."""
+    console = Console(stderr=True)
+    bar = track(pairs, what, total, console=console, transient=True, disable=not console.is_terminal)
+    yield from bar
+
+
+@click.command()
+@click.argument("weights_files", nargs=-1, metavar="[WEIGHTS]...")
+@pack_option
+@click.option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True)
+@weight_option
+@click.option("--out", default="runs/evaluation", show_default=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--degrade", type=click.Choice(DEGRADATIONS), default="video", show_default=True,
+              help="video measures both clean and compressed sources.")  # fmt: skip
+@click.option("--strips", default=10, show_default=True, type=click.IntRange(0), help="Pictures to make strips of.")
+@click.option("--video", "videos", multiple=True, callback=parse_videos, metavar="LOWRES=HIGHRES",
+              help="A video and its original, 4 times the size: every 12th frame is measured; repeat it.")  # fmt: skip
+def evaluate(
+    weights_files: tuple[str, ...], pack: str, split: str, weights: Weights, out: Path, degrade: str, strips: int,
+    videos: list[tuple[Path, Path]],
+) -> None:  # fmt: skip
+    """PSNR and SSIM of WEIGHTS and of bicubic, as a table, as JSON, and strips to look at.
+
+    WEIGHTS are .safetensors files or installed models, each also as NAME=WEIGHTS. Without any: all of
+    runs/*/generator.safetensors and all installed models.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    methods, failed = load_methods(weights_files, device)
+    for line in failed.values():
+        click.echo(f"not measured: {line}", err=True)
+    if not methods:
+        raise click.ClickException("none of the weights can be used: see above")
+    methods = [Method(BICUBIC), *(method for method in methods if method.name != BICUBIC)]
+    try:
+        opened = Pack.open(pack)
+        records = measure_all(opened, split, weights, degrade, videos, methods, device, out / "strips", strips)
+        found = summary(records)
+        described = {
+            "pack": {"folder": pack, "digest": opened.digest}, "split": split, "weights": weights, "device": device,
+            "torch": torch.__version__, "failed": failed,
+            "methods": {m.name: {"path": m.path, "sha256": m.sha256} for m in methods},
+            "summary": found, "pictures": [asdict(record) for record in records],
+        }  # fmt: skip
+        (out / "table.md").write_text(table(found), "utf-8")
+        (out / "metrics.json").write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    except (ValueError, OSError, VidsrError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(table(found))
+    click.echo(f"wrote {out}/table.md, {out}/metrics.json and, to look at, {out}/strips")
+    if failed:
+        raise SystemExit(1)

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
-from train.evaluate import Metrics
+from train.evaluate import Metrics, Validation
+from train.options import Options
 from vidsr.checkpoint import save_generator
+
+HALF_LOSS = 0.02  # dB of PSNR that weights in FP16 may cost at most
 
 
 def export(
-    generator: nn.Module,
-    path: Path,
-    options: Mapping[str, Any],
-    steps: int,
-    minutes: float,
-    metrics: Mapping[str, Metrics],
-    bicubic: Mapping[str, Metrics],
-) -> None:
-    """Write `generator` and its history. metrics, bicubic: by degradation, see train.evaluate.
+    generator: nn.Module, path: Path, options: Options, steps: int, minutes: float, metrics: dict[str, Metrics],
+    validation: Validation, say: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Write `generator` (FP32) to `path`, with its history; beside it X.fp16.safetensors where that costs < 0.02 dB.
 
-    options: of the run; its `metadata` (name, data, licence, attribution) goes in as it is.
+    metrics: of `generator` on `validation`, by degradation. `options.metadata` (name, data, licence ...) goes in as it
+    is. OSError when it cannot be written.
     """
-    measured = {name: {"generator": metrics[name], "bicubic": bicubic[name]} for name in metrics}
+    measured = {name: {"generator": metrics[name], "bicubic": validation.bicubic[name]} for name in metrics}
     metadata = {
+        "recipe": options.recipe,
         "steps": str(steps),
         "minutes": f"{minutes:.1f}",
-        "degrade": str(options["degrade"]),
-        "loss": str(options["loss"]),
+        "degrade": options.degrade,
+        "loss": options.content,
         "metrics": json.dumps(measured),
-        **options["metadata"],
+        **options.metadata,
     }
     save_generator(generator, path, metadata)
+    half_path = path.with_suffix(".fp16.safetensors")
+    half_path.unlink(missing_ok=True)
+    rounded = validation.measure(copy.deepcopy(generator).half().float())
+    loss = max(metrics[name]["psnr"] - rounded[name]["psnr"] for name in metrics)
+    if loss < HALF_LOSS:
+        save_generator(copy.deepcopy(generator).half(), half_path, metadata)
+        say(f"wrote {path} and, {loss:.3f} dB worse, {half_path.name}")
+    else:
+        say(f"wrote {path}; no FP16 file beside it: that would cost {loss:.3f} dB, and {HALF_LOSS} is the limit")

@@ -7,11 +7,13 @@ from torch import Tensor
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB, a value for each picture: [N, 3, H, W] float, 0..1, twice -> [N].
+    """Peak signal-to-noise ratio in dB, a value for each picture: [N, 3, H, W] float, 0..1, twice -> [N] float64.
 
     10 log10(1 / MSE), the mean over all pixels and channels. Identical pictures give inf.
     """
-    return -10 * torch.log10((a.double() - b.double()).square().mean(dim=(1, 2, 3)))
+    from torchmetrics.functional.image import peak_signal_noise_ratio  # takes seconds to load
+
+    return peak_signal_noise_ratio(a.double(), b.double(), data_range=1.0, dim=(1, 2, 3), reduction="none")
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
@@ -19,7 +21,11 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
     Wang, Bovik, Sheikh and Simoncelli 2004, "Image quality assessment: from error visibility to structural similarity",
     equation 13: an 11x11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03, windows that lie wholly inside the
-    picture. The mean over windows and over the channels R, G and B.
+    picture. The mean over windows and over the channels R, G and B. Both sides are at least 11 pixels.
+
+    Not torchmetrics' (1.9): its mean includes windows over a mirrored border, which flatters by 0.001 to 0.004, and its
+    float32 sums are off by 3e-4 in flat areas. Without both, in float64, it gives the same as this, but takes 24 s for
+    1280x720 on one core, and this 0.6 s.
     """
     rows, columns = (_gaussian_rows(size).to(a.device) for size in a.shape[2:])
 

@@ -1,141 +1,196 @@
-"""Batches of aligned (lowres, highres) crops for the loop, and the fixed pairs it is validated on."""
+"""Batches of aligned (lowres, highres) crops. A batch depends on the seed and the step alone, so a resumed run sees
+the batches of an uninterrupted one.
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
-import time
-from typing import Protocol
+import signal
+from collections.abc import Iterator
 
-import cv2
 import numpy as np
 import torch
-from torch import Tensor, multiprocessing
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from train.degrade import MAX_FRAMES, MAX_PAN, SCALE, degrade_window, downscale
-from train.stills import FLAT, TRIES, Stills, detail_of, load_stills
+from train.degrade import MARGIN, SCALE, degrade, downscale
+from train.lines import sharpen_lines
+from train.options import Options
+from train.pack import CROP, Pack
 
-WINDOW = 384  # highres side of a pooled pair: large enough for a codec to behave as in a whole frame
-_MARGIN = 2 * MAX_PAN * MAX_FRAMES
-LARGEST = WINDOW + _MARGIN  # the side of what has to be cut from a still for that
-_WORKER_SHARE = 0.35  # of a core; the rest is the training's
-
-
-class Pairs(Protocol):
-    def batch(self, rng: np.random.Generator, size: int, crop: int) -> tuple[Tensor, Tensor]:
-        """`size` random pairs: lowres [N, 3, crop/4, crop/4] and highres [N, 3, crop, crop], float, 0..1."""
-
-    def close(self) -> None: ...
+FLAT = 1.0  # mean step between neighbouring pixels, in 8-bit levels, below which a crop teaches little
+POOL = 768  # degraded pictures that crops are drawn from
+FIRST = 64  # of these, how many must be there for the first step
+_BATCHES, _ENTRIES = 0, 1  # streams of random numbers that must not meet
 
 
-class CleanPairs:
-    """Degradation `none`: crops drawn and scaled down as they are asked for. The same rng gives the same batches."""
+class Pairs:
+    """Crops drawn on the device from pictures in memory: flat ones seldom, turned and mirrored in all eight ways.
 
-    def __init__(self, stills: Stills) -> None:
-        self.stills = stills
+    highres: [P, H, W, 3] uint8, filled up to `self.filled`. lowres: the same at a quarter of the size, or None where
+    it is made of each crop (degradation `none`). odds: how often each picture is drawn, [P] float.
+    """
 
-    def batch(self, rng: np.random.Generator, size: int, crop: int) -> tuple[Tensor, Tensor]:
-        crops = np.stack([_turned(self.stills.draw(rng, crop), int(rng.integers(8))) for _ in range(size)])
-        highres = _to_float(crops)
-        return downscale(highres), highres
+    def __init__(self, options: Options, rank: int, highres: Tensor, lowres: Tensor | None, odds: np.ndarray) -> None:
+        self.options, self.rank = options, rank
+        self.highres, self.lowres = highres, lowres
+        self._cumulated = np.cumsum(odds)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """lowres [batch, 3, crop/4, crop/4] and highres [batch, 3, crop, crop] of this step, float, 0..1."""
+        rng = np.random.default_rng([self.options.seed, self.rank, _BATCHES, step])
+        count, size = self.options.batch, self.options.crop
+        pictures = self._pick(rng, 2 * count)
+        corners = rng.integers(0, (self.highres.shape[1] - size) // SCALE + 1, (2 * count, 2)) * SCALE
+        candidates = self._cut(self.highres, pictures, corners, size)
+        # Of two crops the first, but where it is flat the one with more detail. Decided on the device: no round trip.
+        detail = detail_of(candidates)
+        second = (detail[:count] < FLAT) & (detail[count:] > detail[:count])
+        turns = torch.from_numpy(rng.integers(0, 2, (3, count))).to(candidates.device)
+        highres = _turned(_chosen(candidates, second), turns)
+        if self.lowres is None:
+            lowres = downscale(highres)
+        else:
+            lowres = self._cut(self.lowres, pictures, corners // SCALE, size // SCALE)
+            lowres = _turned(_chosen(lowres, second), turns)
+        if self.options.line_targets:
+            highres = sharpen_lines(highres)
+        return lowres, highres
+
+    def _pick(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        return np.searchsorted(self._cumulated, rng.random(count) * self._cumulated[-1], side="right")
+
+    @staticmethod
+    def _cut(pixels: Tensor, pictures: np.ndarray, corners: np.ndarray, size: int) -> Tensor:
+        """-> [N, size, size, 3] uint8 on the device."""
+        cut = [pixels[i, y : y + size, x : x + size] for i, (y, x) in zip(pictures, corners, strict=True)]
+        return torch.stack(cut)
 
     def close(self) -> None:
         pass
 
 
-class VideoPairs:
-    """Degradation `video`: crops of a pool of larger pairs in shared memory, which one process renews all the time.
+class CleanPairs(Pairs):
+    """Degradation `none`: the pack's crops, and bicubic ÷4 of whatever is cut from them."""
 
-    Not reproducible to the bit: what lies in the pool at a step depends on the speed of the machine.
+    def __init__(self, pack: Pack, options: Options, device: torch.device, rank: int = 0) -> None:
+        shards, index, odds = pack.train_crops(options.weights)
+        pixels = torch.empty(len(index), CROP, CROP, 3, dtype=torch.uint8)
+        for row, (shard, position) in enumerate(index):
+            pixels[row] = torch.from_numpy(np.array(shards[shard][position]))
+        if device.type == "cuda" and pixels.numel() < torch.cuda.mem_get_info(device)[0] // 2:
+            pixels = pixels.to(device)
+        super().__init__(options, rank, pixels, None, odds)
+        self._device = device
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        lowres, highres = super().batch(step)
+        return lowres.to(self._device, non_blocking=True), highres.to(self._device, non_blocking=True)
+
+
+class VideoPairs(Pairs):
+    """Degradation `video`: crops of a pool of degraded pictures, which worker processes renew ahead of the steps.
+
+    After step s the pool holds the pictures up to FIRST + s * fresh, the oldest replaced first; picture n depends on
+    the seed and n alone, whichever process makes it.
     """
 
-    def __init__(self, folder: str, weights: tuple[tuple[str, float], ...], seed: int, entries: int = 1536) -> None:
-        self.highres = torch.zeros(entries, WINDOW, WINDOW, 3, dtype=torch.uint8).share_memory_()
-        self.lowres = torch.zeros(entries, WINDOW // SCALE, WINDOW // SCALE, 3, dtype=torch.uint8).share_memory_()
-        context = multiprocessing.get_context("spawn")
-        self.filled, self.lock = context.Value("l", 0), context.Lock()
-        arguments = (folder, weights, seed, self.highres, self.lowres, self.filled, self.lock)
-        self.worker = context.Process(target=_renew, args=arguments, daemon=True)
-        self.worker.start()
-        while self.filled.value < min(64, entries):
-            if not self.worker.is_alive():
-                raise RuntimeError("the process that makes the training pairs has died: see its message above")
-            time.sleep(0.1)
+    def __init__(self, pack: Pack, options: Options, device: torch.device, rank: int = 0, step: int = 0) -> None:
+        size = CROP - 2 * MARGIN
+        highres = torch.empty(POOL, size, size, 3, dtype=torch.uint8, device=device)
+        lowres = torch.empty(POOL, size // SCALE, size // SCALE, 3, dtype=torch.uint8, device=device)
+        super().__init__(options, rank, highres, lowres, np.ones(1))
+        self._next = max(0, self._needed(step) - POOL)
+        workers = options.workers if options.workers >= 0 else min(14, max(1, (os.cpu_count() or 2) - 1))
+        self._loader = DataLoader(
+            _Degraded(pack, options, rank), batch_size=None, sampler=_CountFrom(self._next), num_workers=workers,
+            prefetch_factor=8 if workers else None, multiprocessing_context="spawn" if workers else None,
+            worker_init_fn=_behave if workers else None, persistent_workers=bool(workers),
+            generator=torch.Generator(),  # or opening it would move the global one, and a resumed run differ
+        )  # fmt: skip
+        self._fresh: Iterator[tuple[Tensor, Tensor]] | None = iter(self._loader)
 
-    def batch(self, rng: np.random.Generator, size: int, crop: int) -> tuple[Tensor, Tensor]:
-        if not self.worker.is_alive():
-            raise RuntimeError("the process that makes the training pairs has died: see its message above")
-        lowres, highres = [], []
-        with self.lock:  # or half of an entry could be new already
-            for _ in range(size):
-                high, low = self._crop(rng, crop)
-                turn = int(rng.integers(8))
-                highres.append(_turned(high, turn))
-                lowres.append(_turned(low, turn))
-        return _to_float(np.stack(lowres)), _to_float(np.stack(highres))
+    def _needed(self, step: int) -> int:
+        """How many pictures have been made by the time of this step."""
+        return FIRST + int(step * self.options.fresh)
 
-    def _crop(self, rng: np.random.Generator, crop: int) -> tuple[np.ndarray, np.ndarray]:
-        small = crop // SCALE
-        for _ in range(TRIES):
-            entry = int(rng.integers(min(self.filled.value, len(self.highres))))
-            top, left = (int(v) for v in rng.integers(0, WINDOW // SCALE - small + 1, 2))
-            high = self.highres[entry].numpy()[SCALE * top :, SCALE * left :][:crop, :crop]
-            if detail_of(high) >= FLAT:
-                break
-        return high, self.lowres[entry].numpy()[top : top + small, left : left + small]
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        assert self._fresh is not None
+        while self._next < self._needed(step):
+            highres, lowres = next(self._fresh)
+            slot = self._next % POOL
+            self.highres[slot], self.lowres[slot] = highres, lowres  # type: ignore[index]
+            self._next += 1
+        return super().batch(step)
+
+    def _pick(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        return rng.integers(0, min(self._next, POOL), count)
 
     def close(self) -> None:
-        self.worker.terminate()
-        self.worker.join()
+        self._fresh = None  # ends the workers
 
 
-def _renew(folder, weights, seed, highres, lowres, filled, lock) -> None:  # type: ignore[no-untyped-def]
-    """The worker process: fill the pool as fast as it can, then renew it at a fraction of a core."""
-    import signal
+def open_pairs(pack: Pack, options: Options, device: torch.device, rank: int = 0, step: int = 0) -> Pairs:
+    """The batches of `options`, ready for `step` and the steps after it."""
+    if options.degrade == "video":
+        return VideoPairs(pack, options, device, rank, step)
+    return CleanPairs(pack, options, device, rank)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training decides when to stop
+
+class _CountFrom:
+    """first, first + 1, ... without end."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self.first)
+
+
+class _Degraded(Dataset[tuple[Tensor, Tensor]]):
+    """Picture n, degraded: (highres [S, S, 3], lowres [S/4, S/4, 3]) uint8. Opens the pack anew in each process."""
+
+    def __init__(self, pack: Pack, options: Options, rank: int) -> None:
+        self.folder, self.weights, self.seeds = pack.folder, options.weights, [options.seed, rank, _ENTRIES]
+        self._crops: tuple[list[np.ndarray], np.ndarray, np.ndarray] | None = None
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        if self._crops is None:
+            self._crops = Pack.open(self.folder).train_crops(self.weights)
+        shards, index, odds = self._crops
+        rng = np.random.default_rng([*self.seeds, number])
+        shard, row = index[rng.choice(len(index), p=odds)]
+        highres, lowres = degrade(np.array(shards[shard][row]), MARGIN, rng)
+        return torch.from_numpy(np.ascontiguousarray(highres)), torch.from_numpy(np.ascontiguousarray(lowres))
+
+
+def _behave(_worker: int) -> None:
+    """In a worker process: one thread, after the training; Ctrl-C is the training's business."""
+    import cv2
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(5)
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    parent = os.getppid()
-    stills = load_stills(folder, "train", weights, LARGEST)
-    rng = np.random.default_rng([seed, time.time_ns()])
-    while os.getppid() == parent:
-        started = time.perf_counter()
-        high, low = degrade_window(stills.draw(rng, LARGEST), WINDOW, rng)
-        with lock:
-            entry = filled.value % len(highres)
-            highres[entry], lowres[entry] = torch.from_numpy(high.copy()), torch.from_numpy(low)
-            filled.value += 1
-        if filled.value > len(highres):
-            time.sleep((time.perf_counter() - started) * (1 / _WORKER_SHARE - 1))
+    cv2.setNumThreads(0)
 
 
-def validation_pairs(stills: Stills, degrade: str, seed: int = 2004) -> tuple[Tensor, Tensor]:
-    """A fixed pair of each picture: lowres [N, 3, 96, 96] and highres [N, 3, 384, 384], float, 0..1.
-
-    The crop is the same for every degradation; `video` differs in the lowres only. Every codec and quality of the
-    training occurs, also the near-clean ones.
-    """
-    lowres, highres = [], []
-    for index, still in enumerate(stills.stills):
-        rng = np.random.default_rng([seed, index])
-        window = Stills([still]).draw(rng, LARGEST, min_scale=1)
-        if degrade == "video":
-            high, low = degrade_window(window, WINDOW, rng)
-            lowres.append(_to_float(low[None]))
-        else:
-            margin = _MARGIN // 2
-            high = window[margin : margin + WINDOW, margin : margin + WINDOW]
-            lowres.append(downscale(_to_float(high[None])))
-        highres.append(_to_float(high[None]))
-    return torch.cat(lowres), torch.cat(highres)
+def detail_of(pixels: Tensor) -> Tensor:
+    """Mean absolute step between horizontal and vertical neighbours of green, in levels: [N, H, W, 3] uint8 -> [N]."""
+    green = pixels[..., 1].to(torch.int16)
+    steps = [green.diff(dim=dim).abs().float().mean(dim=(1, 2)) for dim in (1, 2)]
+    return (steps[0] + steps[1]) / 2
 
 
-def _turned(pixels: np.ndarray, turn: int) -> np.ndarray:
-    """One of the eight flips and quarter turns of [H, W, 3]."""
-    pixels = np.rot90(pixels, turn % 4)
-    return pixels[:, ::-1] if turn >= 4 else pixels
+def _chosen(candidates: Tensor, second: Tensor) -> Tensor:
+    """[2N, H, W, 3] uint8 -> [N, 3, H, W] float, 0..1: the second half's where `second` [N] says so."""
+    first, other = candidates.chunk(2)
+    return torch.where(second[:, None, None, None], other, first).permute(0, 3, 1, 2).float() / 255
 
 
-def _to_float(pixels: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 255
+def _turned(x: Tensor, turns: Tensor) -> Tensor:
+    """[N, C, S, S] mirrored and transposed where turns [3, N] say so: all eight symmetries of the square."""
+    flags = (turns == 1)[:, :, None, None, None]
+    x = torch.where(flags[0], x.flip(3), x)
+    x = torch.where(flags[1], x.flip(2), x)
+    return torch.where(flags[2], x.transpose(2, 3), x)

@@ -1,0 +1,181 @@
+"""What a run is made of, and the command-line options it is said with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+DEGRADATIONS = ("none", "video")
+Weights = tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Options:
+    """All that decides what a run computes; saved as options.json in its folder.
+
+    The run ends after `epochs`, `steps` or `minutes`, whichever is first of those that are set. batch: pairs a step
+    and process. crop: side of a highres crop, pixels. weights: how often a picture is drawn, see `Pack.train_crops`.
+    """
+
+    recipe: str
+    pack: str
+    out: str
+    start: str = "auto"
+    generator: str = "srresnet"
+    blocks: int = 8
+    channels: int = 32
+    layers: int = 8
+    degrade: str = "none"
+    line_targets: bool = False
+    fresh: float = 1.0
+    content: str = "mse"
+    batch: int = 32
+    crop: int = 96
+    rate: float = 1e-3
+    schedule: str = "constant"
+    warmup: int = 100
+    clip: float | None = None
+    ema: float = 0.999
+    epochs: float | None = 500
+    steps: int | None = None
+    minutes: float | None = None
+    seed: int = 0
+    precision: str = "auto"
+    # Adversarial recipes only.
+    pretrain_epochs: float = 2
+    adversarial: float = 0.0
+    critic_width: int = 64
+    critic_rate: float | None = None
+    critic_first: int = 0
+    penalty: float = 10.0
+    feature_matching: float = 0.0
+    perceptual: str | None = None
+    perceptual_weight: float = 0.006
+    real_labels: tuple[float, float] = (0.85, 1.10)
+    fake_labels: tuple[float, float] = (0.0, 0.15)
+    flip: float = 0.05
+    # How the run is kept and watched; none of these changes what it computes.
+    workers: int = -1
+    checkpoint_minutes: float = 2.0
+    checkpoint_steps: int | None = None
+    keep: int = 2
+    validate_minutes: float = 4.0
+    weights: Weights = ()
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "keep", "critic_width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}, expected 1 or more")
+        if self.crop % 8 or not 16 <= self.crop <= 256:
+            raise ValueError(f"crop: got {self.crop}, expected a multiple of 8 from 16 to 256")
+        if self.epochs is None and self.steps is None and self.minutes is None:
+            raise ValueError("epochs, steps, minutes: got none of them, expected at least one")
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Options:
+        """What `dataclasses.asdict` and JSON made of one. ValueError for fields of another version."""
+        known = {f.name for f in fields(cls)}
+        if set(saved) - known or "recipe" not in saved:
+            odd = ", ".join(sorted(set(saved) - known)) or "no recipe"
+            raise ValueError(f"options of another version of the trainer ({odd}): start a new run")
+        pairs = tuple((str(pattern), float(number)) for pattern, number in saved.get("weights", ()))
+        labels: dict[str, Any] = {name: tuple(saved[name]) for name in ("real_labels", "fake_labels") if name in saved}
+        return cls(**(saved | labels | {"weights": pairs}))
+
+
+def _parse_weights(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> Weights:
+    pairs = []
+    for value in values:
+        pattern, _, number = value.rpartition("=")
+        try:
+            pairs.append((pattern, float(number)))
+        except ValueError:
+            raise click.BadParameter(f"got {value!r}, expected PATTERN=NUMBER, such as 'gophers=0.4'") from None
+    return tuple(pairs)
+
+
+def _parse_metadata(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    parts = [value.partition("=") for value in values]
+    return {key: text for key, _, text in parts}
+
+
+pack_option = click.option("--pack", default="runs/pack", show_default=True, type=click.Path(file_okay=False),
+                           help="What `python -m train prepare` made.")  # fmt: skip
+weight_option = click.option("--weight", "weights", multiple=True, callback=_parse_weights, metavar="PATTERN=NUMBER",
+                             help="How often pictures of a folder or name are drawn; 0 leaves them out. The first match counts; repeat it.")  # fmt: skip
+metadata_option = click.option("--meta", "metadata", multiple=True, callback=_parse_metadata, metavar="KEY=TEXT",
+                               help="Into the weights file: name, data, licence ...; repeat it.")  # fmt: skip
+
+_RUN_OPTIONS = (
+    click.option("--resume", type=click.Path(file_okay=False, path_type=Path), metavar="RUN",
+                 help="Go on with the run in this folder, with its own options. --steps and --minutes then count from here."),
+    pack_option,
+    click.option("--out", type=click.Path(file_okay=False), help="Folder of the run. [default: runs/RECIPE]"),
+    click.option("--start", help="Weights to begin with: auto (the installed ones of this generator, if any; else interpolation), interpolation, scratch, an installed model or a .safetensors file.  [default: auto]"),
+    click.option("--generator", type=click.Choice(["srresnet", "compact"])),
+    click.option("--blocks", type=click.IntRange(1, 64), help="Residual blocks (srresnet): 4, 8 or 16 in the paper."),
+    click.option("--channels", type=click.IntRange(4, 256), help="Channels (compact)."),
+    click.option("--layers", type=click.IntRange(1, 64), help="Inner convolutions (compact)."),
+    click.option("--degrade", type=click.Choice(DEGRADATIONS), help="none: bicubic ÷4, the paper. video: what episodes go through, compression above all."),
+    click.option("--line-targets/--plain-targets", help="Sharpen the lines of the pictures that are aimed at."),
+    click.option("--fresh", type=click.FloatRange(0.01), help="New degraded pictures a step, of which crops are then drawn several times (video)."),
+    click.option("--content", type=click.Choice(["mse", "l1"]), help="Loss against the picture itself."),
+    click.option("--batch", type=click.IntRange(1)),
+    click.option("--crop", type=click.IntRange(16, 256), help="Side of a training crop, highres pixels, a multiple of 8."),
+    click.option("--rate", type=click.FloatRange(0, min_open=True), help="Learning rate."),
+    click.option("--schedule", type=click.Choice(["constant", "cosine"]), help="cosine: falls to zero when the run is done."),
+    click.option("--warmup", type=click.IntRange(1), help="Steps of a linear warm-up of the rate (cosine)."),
+    click.option("--clip", type=click.FloatRange(0, min_open=True), help="Largest norm of the generator's gradient."),
+    click.option("--ema", type=click.FloatRange(0, 1), help="Decay of the averaged weights, which are the ones exported."),
+    click.option("--epochs", type=click.FloatRange(0, min_open=True)),
+    click.option("--steps", type=click.IntRange(1), help="Stop after this many steps ..."),
+    click.option("--minutes", type=click.FloatRange(0, min_open=True), help="... or minutes, whichever is first."),
+    click.option("--seed", type=int),
+    click.option("--precision", type=click.Choice(["auto", "bf16", "fp32"]), help="auto: bf16 where the device has it. The gradient penalty is always FP32."),
+    click.option("--workers", type=click.IntRange(-1), help="Processes that degrade pictures (video). [default: the cores less one, at most 14]"),
+    click.option("--checkpoint-minutes", type=click.FloatRange(0, min_open=True)),
+    click.option("--checkpoint-steps", type=click.IntRange(1)),
+    click.option("--keep", type=click.IntRange(1), help="Checkpoints kept; older ones are deleted."),
+    click.option("--validate-minutes", type=click.FloatRange(0, min_open=True), help="Time between two looks at validation."),
+    weight_option,
+    metadata_option,
+    click.option("--dry-run", is_flag=True, help="Say what would be trained, on what, and stop."),
+)  # fmt: skip
+_ADVERSARIAL_OPTIONS = (
+    click.option("--adversarial", type=click.FloatRange(0), help="λ: weight of the adversarial loss beside the content loss."),
+    click.option("--pretrain-epochs", type=click.FloatRange(0), help="Epochs of the content loss alone first, for a generator that starts untrained."),
+    click.option("--critic-width", type=click.IntRange(4, 256), help="Channels of the critic's first layer; the paper's 64."),
+    click.option("--critic-rate", type=click.FloatRange(0, min_open=True), help="Learning rate of the critic. [default: --rate]"),
+    click.option("--critic-first", type=click.IntRange(0), help="Steps in which only the critic learns, at the start."),
+    click.option("--feature-matching", type=click.FloatRange(0), help="Weight of the distance between the critic's features."),
+    click.option("--perceptual", type=click.Path(exists=True, dir_okay=False), metavar="WEIGHTS", help="VGG weights (.safetensors, torchvision's names) for the paper's ablation."),
+    click.option("--perceptual-weight", type=click.FloatRange(0)),
+)  # fmt: skip
+_WGAN_OPTIONS = (click.option("--penalty", type=click.FloatRange(0), help="Weight of the gradient penalty."),)
+
+Command = Callable[..., Any]
+
+
+def run_options(**defaults: Any) -> Callable[[Command], Command]:
+    """The options of a recipe, with `defaults` where they differ from `Options`' own; shown in --help."""
+    adversarial = (*_RUN_OPTIONS, *_ADVERSARIAL_OPTIONS)
+    groups: dict[str, tuple[Any, ...]] = {"resnet": _RUN_OPTIONS, "srgan": adversarial}
+    chosen = groups.get(defaults["recipe"], (*adversarial, *_WGAN_OPTIONS))
+    base = Options(**{"pack": "", "out": "", **defaults})
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(chosen):
+            command = option(command)
+        for parameter in command.__click_params__:  # type: ignore[attr-defined]
+            if parameter.name in ("pack", "out", "start", "workers", "weights", "metadata", "dry_run", "resume"):
+                continue
+            parameter.default = getattr(base, parameter.name)
+            parameter.show_default = parameter.default is not None
+        return command
+
+    return decorate

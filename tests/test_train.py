@@ -6,7 +6,10 @@ import dataclasses
 import errno
 import json
 import math
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from train.run import Diverged
 from vidsr.checkpoint import load_generator, save_generator
 from vidsr.models import Compact, SRResNet
 
+ROOT = Path(__file__).parent.parent
 RECIPES = {"resnet": resnet, "srgan": srgan, "srwgan-gp": srwgan_gp}
 
 
@@ -43,7 +47,7 @@ def options(pack: Pack, tmp_path: Path) -> Options:
     """A run of ten steps that takes no time."""
     return Options(
         recipe="srwgan-gp", pack=str(pack.folder), out=str(tmp_path / "run"), generator="compact", channels=8, layers=2,
-        start="scratch", batch=2, crop=32, rate=1e-3, critic_width=4, adversarial=1e-3, steps=10, pretrain_epochs=0.5,
+        init="scratch", batch=2, crop=32, rate=1e-3, critic_width=4, adversarial=1e-3, steps=10, pretrain_epochs=0.5,
         precision="fp32", metadata={"name": "tiny"},
     )  # fmt: skip
 
@@ -230,8 +234,8 @@ def test_a_record_that_cannot_be_written_does_not_stop_the_run(
         ({"crop": 30}, "crop: got 30"),
         ({"batch": 0}, "batch: got 0"),
         ({"pack": "nowhere"}, "nowhere: no pack there"),
-        ({"start": "nobody"}, "unknown model 'nobody'"),
-        ({"start": "resnet-8"}, r"weights of srresnet \(blocks 8.*expected compact"),
+        ({"init": "nobody"}, "unknown model 'nobody'"),
+        ({"init": "resnet-8"}, r"weights of srresnet \(blocks 8.*expected compact"),
         ({"weights": (("*", 0.0),)}, "no training crop is left"),
         ({"epochs": None, "steps": None}, "expected at least one"),
     ],
@@ -262,18 +266,18 @@ def test_a_run_begins_with_given_weights(options: Options, tmp_path: Path) -> No
     theirs = Compact(8, 2)
     path = tmp_path / "theirs.safetensors"
     save_generator(theirs, path, {})
-    ours, start = build_generator(dataclasses.replace(options, start=str(path)))
+    ours, start = build_generator(dataclasses.replace(options, init=str(path)))
     assert start == str(path) and ours.training
     assert same(dict(ours.state_dict()), dict(theirs.state_dict()))
     path.write_bytes(b"\x80\x04 a pickle, perhaps")
     with pytest.raises(ValueError, match="not a safetensors file"):
-        build_generator(dataclasses.replace(options, start=str(path)))
+        build_generator(dataclasses.replace(options, init=str(path)))
 
 
 def test_auto_begins_with_what_was_trained_without_a_critic(options: Options) -> None:
-    _, start = build_generator(dataclasses.replace(options, generator="srresnet", start="auto"))
+    _, start = build_generator(dataclasses.replace(options, generator="srresnet", init="auto"))
     assert Path(start).stem == "resnet-8"
-    _, start = build_generator(dataclasses.replace(options, generator="srresnet", blocks=4, start="auto"))
+    _, start = build_generator(dataclasses.replace(options, generator="srresnet", blocks=4, init="auto"))
     assert start == "interpolation"
 
 
@@ -307,6 +311,21 @@ def test_rates_over_a_run(options: Options) -> None:
     assert run.rate(2.0) == pytest.approx(1.0)
     run.done = 1.0
     assert run.rate(1.0) == pytest.approx(0.0)
+
+
+def test_two_processes_train_one_generator(pack: Pack, tmp_path: Path) -> None:
+    """As `accelerate launch` starts them, one a GPU; here on the CPU."""
+    words = [
+        "--standalone", "--nproc_per_node", "2", "-m", "train", "srwgan-gp", "--pack", str(pack.folder),
+        "--out", str(tmp_path / "run"), "--generator", "compact", "--channels", "8", "--layers", "1", "--batch", "2",
+        "--crop", "32", "--critic-width", "4", "--pretrain-epochs", "0", "--steps", "3",
+    ]  # fmt: skip
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    launch = [sys.executable, "-m", "torch.distributed.run", *words]
+    done = subprocess.run(launch, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "2 steps an epoch" in done.stdout  # 8 crops, two for each of two processes
+    assert done.stdout.count("wrote ") == 1 and parts_of(tmp_path / "run")["step"] == 3
 
 
 def command(*words: str) -> Any:

@@ -18,7 +18,7 @@ def build_generator(options: Options) -> tuple[nn.Module, str]:
     ValueError for a start that does not exist or is another generator's.
     """
     fresh = Compact(options.channels, options.layers) if options.generator == "compact" else SRResNet(options.blocks)
-    start = options.start
+    start = options.init
     if start == "auto":
         start = _installed_start(fresh) or "interpolation"
     if start == "interpolation" and isinstance(fresh, SRResNet):
@@ -29,9 +29,9 @@ def build_generator(options: Options) -> tuple[nn.Module, str]:
         path = find_model(start).path
         loaded = load_generator(path)
     except VidsrError as error:
-        raise ValueError(f"--start {start}: {error}") from None
+        raise ValueError(f"--init {start}: {error}") from None
     if _kind(loaded) != _kind(fresh):
-        raise ValueError(f"--start {start}: weights of {_kind(loaded)}, expected {_kind(fresh)}")
+        raise ValueError(f"--init {start}: weights of {_kind(loaded)}, expected {_kind(fresh)}")
     return loaded.train(), str(path)
 
 
@@ -41,11 +41,10 @@ def untrained(start: str) -> bool:
 
 
 def _installed_start(fresh: nn.Module) -> str | None:
-    """The installed model with the shape of `fresh` that was trained without a critic, if there is one."""
-    for model in installed_models():
-        if model.metadata.get("recipe", "resnet") == "resnet" and _kind(load_generator(model.path)) == _kind(fresh):
-            return model.name
-    return None
+    """The installed model with the shape of `fresh`, one trained without a critic before any other; None without any."""
+    fitting = [model for model in installed_models() if _kind(load_generator(model.path)) == _kind(fresh)]
+    fitting.sort(key=lambda model: (model.metadata.get("recipe", "resnet") != "resnet", model.name))
+    return fitting[0].name if fitting else None
 
 
 def _kind(generator: nn.Module) -> str:

@@ -24,7 +24,7 @@ class Options:
     recipe: str
     pack: str
     out: str
-    start: str = "auto"
+    init: str = "auto"
     generator: str = "srresnet"
     blocks: int = 8
     channels: int = 32
@@ -116,7 +116,7 @@ _RUN_OPTIONS = (
                  help="Go on with the run in this folder, with its own options. --steps and --minutes then count from here."),
     pack_option,
     click.option("--out", type=click.Path(file_okay=False), help="Folder of the run. [default: runs/RECIPE]"),
-    click.option("--start", help="Weights to begin with: auto (the installed ones of this generator, if any; else interpolation), interpolation, scratch, an installed model or a .safetensors file.  [default: auto]"),
+    click.option("--init", help="What the generator begins as: auto (the installed weights of its kind, if any; else interpolation), interpolation, scratch, an installed model or a .safetensors file."),
     click.option("--generator", type=click.Choice(["srresnet", "compact"])),
     click.option("--blocks", type=click.IntRange(1, 64), help="Residual blocks (srresnet): 4, 8 or 16 in the paper."),
     click.option("--channels", type=click.IntRange(4, 256), help="Channels (compact)."),
@@ -172,7 +172,7 @@ def run_options(**defaults: Any) -> Callable[[Command], Command]:
         for option in reversed(chosen):
             command = option(command)
         for parameter in command.__click_params__:  # type: ignore[attr-defined]
-            if parameter.name in ("pack", "out", "start", "workers", "weights", "metadata", "dry_run", "resume"):
+            if parameter.name in ("pack", "out", "workers", "weights", "metadata", "dry_run", "resume"):
                 continue
             parameter.default = getattr(base, parameter.name)
             parameter.show_default = parameter.default is not None

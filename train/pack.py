@@ -63,16 +63,16 @@ class Pack:
         try:
             parts = [(part["file"], part["bytes"], part["sha256"]) for part in manifest["shards"]]
             whole = (entry for entry in manifest["pictures"] if "file" in entry)
-            parts += [(entry["file"], entry.get("bytes"), entry.get("file_sha256")) for entry in whole]
+            parts += [(entry["file"], entry["bytes"], entry["file_sha256"]) for entry in whole]
         except (KeyError, TypeError):
             raise ValueError(f"{folder / MANIFEST}: damaged; {_again(folder)}") from None
         for name, expected, digest in parts:
             path = folder / name
             if not path.is_file():
                 raise ValueError(f"{path}: missing; {_again(folder)}")
-            if expected is not None and (size := path.stat().st_size) != expected:
+            if (size := path.stat().st_size) != expected:
                 raise ValueError(f"{path}: got {size} bytes, expected {expected}: cut short?; {_again(folder)}")
-            if verify and digest is not None and sha256_of(path) != digest:
+            if verify and sha256_of(path) != digest:
                 raise ValueError(f"{path}: its content has changed; {_again(folder)}")
         return cls(folder, manifest, hashlib.sha256(content).hexdigest())
 

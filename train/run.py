@@ -247,7 +247,7 @@ def publish(run: Path, weights: Path, metadata: dict[str, str], say: Callable[[s
     saved, _, damaged = Checkpoints(run / "checkpoints", options.keep).load()
     for line in damaged:
         say(line)
-    generator, _ = build_generator(replace(options, start="scratch"))
+    generator, _ = build_generator(replace(options, init="scratch"))
     generator.load_state_dict(saved["average"])
     validation = Validation(Pack.open(options.pack), options.weights, options.degrade)
     metrics = validation.measure(generator.eval())

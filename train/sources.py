@@ -17,6 +17,7 @@ from train.pack import Picture, sha256_of
 from vidsr.backends.tiles import in_tiles
 from vidsr.checkpoint import find_model, installed_models, load_generator
 from vidsr.errors import ModelError, VidsrError
+from vidsr.models.fold import fold
 
 SEED = 2004  # of the degradations pictures are judged with: the same ones for ever
 SOURCES = {"none": "clean", "video": "compressed"}
@@ -110,7 +111,7 @@ def _everything() -> list[tuple[str, str]]:
 
 def _load(name: str, what: str, device: torch.device | str) -> Method:
     path = find_model(what).path
-    generator = load_generator(path).to(device)
+    generator = fold(load_generator(path)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.no_grad():
         probe = generator(torch.full((1, 3, 16, 16), 0.5, device=device))
     if probe.shape[2:] != (16 * SCALE, 16 * SCALE):

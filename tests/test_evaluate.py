@@ -207,7 +207,8 @@ def test_run_from_the_command_line(pack: Pack, weights: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("frames", "size", "message"), [(13, (128, 96), "128x96, expected 256x192"), (20, (256, 192), "ends after 13 frames")]
+    ("frames", "size", "message"),
+    [(13, (128, 96), "128x96, expected 256x192"), (20, (256, 192), "ends after 13 frames")],
 )
 def test_another_video_is_refused(
     pack: Pack, weights: Path, tmp_path: Path, frames: int, size: tuple[int, int], message: str

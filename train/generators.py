@@ -41,7 +41,7 @@ def untrained(start: str) -> bool:
 
 
 def _installed_start(fresh: nn.Module) -> str | None:
-    """The installed model with the shape of `fresh`, one trained without a critic before any other; None without any."""
+    """The installed model shaped like `fresh`, one trained without a critic before any other; None without any."""
     fitting = [model for model in installed_models() if _kind(load_generator(model.path)) == _kind(fresh)]
     fitting.sort(key=lambda model: (model.metadata.get("recipe", "resnet") != "resnet", model.name))
     return fitting[0].name if fitting else None

@@ -141,8 +141,8 @@ def fold(votes: list[dict[str, str | None]], key: dict[str, Any]) -> str:
         rows.append((-won / max(1, won + lost), row))
     lines += [row for _, row in sorted(rows)]
     total = sum(len(person) for person in votes)
-    people = "1 person" if len(votes) == 1 else f"{len(votes)} people"
-    lines += ["", f"{total} votes of {people}. Shares are of the votes that saw a difference, with Wilson's interval."]
+    counted = f"{total} vote{'s' * (total != 1)} of {len(votes)} {'person' if len(votes) == 1 else 'people'}"
+    lines += ["", f"{counted}. Shares are of the votes that saw a difference, with Wilson's interval."]
     return "\n".join(lines)
 
 

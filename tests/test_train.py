@@ -164,7 +164,7 @@ def test_flat_pictures_stop_the_run(options: Options, monkeypatch: pytest.Monkey
     for parameter in flat.parameters():
         nn.init.zeros_(parameter)
     flat.forward = lambda x: 0.5 + 0 * Compact.forward(flat, x)  # type: ignore[method-assign]
-    monkeypatch.setattr(resnet, "build_generator", lambda options: (flat, "scratch"))
+    monkeypatch.setattr(resnet, "build_generator", lambda options, load: (flat, "scratch"))
     with pytest.raises(Diverged, match=r"flat by step 10 .*lower --adversarial"):
         resnet.train(options, say=lambda line: None)
     assert not Checkpoints(Path(options.out) / "checkpoints", 2).paths()
@@ -272,6 +272,15 @@ def test_a_run_begins_with_given_weights(options: Options, tmp_path: Path) -> No
     path.write_bytes(b"\x80\x04 a pickle, perhaps")
     with pytest.raises(ValueError, match="not a safetensors file"):
         build_generator(dataclasses.replace(options, init=str(path)))
+
+
+def test_a_run_goes_on_without_the_weights_it_began_with(options: Options, tmp_path: Path) -> None:
+    path = tmp_path / "theirs.safetensors"
+    save_generator(Compact(8, 2), path, {})
+    resnet.train(dataclasses.replace(options, init=str(path)), say=lambda line: None)
+    path.unlink()
+    resnet.train(dataclasses.replace(options, steps=2), Path(options.out), say=lambda line: None)
+    assert parts_of(options.out)["step"] == 12
 
 
 def test_auto_begins_with_what_was_trained_without_a_critic(options: Options) -> None:

@@ -12,15 +12,18 @@ from vidsr.errors import VidsrError
 from vidsr.models import Compact, SRResNet
 
 
-def build_generator(options: Options) -> tuple[nn.Module, str]:
+def build_generator(options: Options, load: bool = True) -> tuple[nn.Module, str]:
     """The generator of `options`, and what it starts as: a weights file, "interpolation" or "scratch".
 
+    load: False where a checkpoint's weights replace the first ones anyway, which may be gone by then.
     ValueError for a start that does not exist or is another generator's.
     """
     fresh = Compact(options.channels, options.layers) if options.generator == "compact" else SRResNet(options.blocks)
     start = options.init
     if start == "auto":
         start = _installed_start(fresh) or "interpolation"
+    if not load:
+        return fresh, start
     if start == "interpolation" and isinstance(fresh, SRResNet):
         start_as_interpolation(fresh)
     if start in ("interpolation", "scratch"):

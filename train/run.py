@@ -52,6 +52,7 @@ class Run:
         quiet = DistributedDataParallelKwargs(broadcast_buffers=False)
         self.accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[quiet])
         self.device, self.main = self.accelerator.device, self.accelerator.is_main_process
+        torch.backends.cudnn.benchmark = True  # all batches have one shape: cuDNN may try which kernels are fastest
         self.say = say if self.main else _silent
         self.step, self.seconds, self._saved = 0, 0.0, {}  # type: ignore[var-annotated]
         if resume:
@@ -112,13 +113,13 @@ class Run:
 
         Ends the process (after a checkpoint) on SIGINT and SIGTERM. Diverged when the numbers say so.
         """
-        options, started = self.options, time.monotonic() - self.seconds
+        options = self.options
         self.validation = Validation(self.pack, options.weights, options.degrade, self.device)
         self.say("validation, bicubic: " + _words(self.validation.bicubic))
         self.journal = Journal(self.folder, self.step, self.say) if self.main else None
         pairs = open_pairs(self.pack, options, self.device, self.accelerator.process_index, self.step)
         self._first, self._began, self._looked, self._waited = self.step, time.monotonic(), time.monotonic(), 0.0
-        saved = validated = self._began
+        started, saved, validated = self._began - self.seconds, self._began, self._began
         with contextlib.closing(pairs), StopSignals() as stop:
             try:
                 while True:
@@ -247,7 +248,7 @@ def publish(run: Path, weights: Path, metadata: dict[str, str], say: Callable[[s
     saved, _, damaged = Checkpoints(run / "checkpoints", options.keep).load()
     for line in damaged:
         say(line)
-    generator, _ = build_generator(replace(options, init="scratch"))
+    generator, _ = build_generator(options, load=False)
     generator.load_state_dict(saved["average"])
     validation = Validation(Pack.open(options.pack), options.weights, options.degrade)
     metrics = validation.measure(generator.eval())

@@ -25,7 +25,7 @@ def train(options: Options, resume: Path | None = None, say: Callable[[str], Non
     """Train; returns the path of the exported weights. See `Run` for what interrupts and what is raised."""
     run = Run(options, resume, say)
     options = run.options
-    raw, start = build_generator(options)
+    raw, start = build_generator(options, load=resume is None)
     run.say(f"generator: {raw.NAME} {raw.hyperparameters}, starts as {start}")
     raw = raw.train().to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(raw).eval().requires_grad_(False)

@@ -38,7 +38,6 @@ from torch import Tensor
 from train.codec import SMALLEST, Compression, compress, draw_compression, to_rgb, to_yuv420, usable_codecs
 
 SCALE = 4
-DEGRADATIONS = ("none", "video")
 MAX_FRAMES = 3
 MAX_PAN = 6  # highres pixels a frame
 MARGIN = 16  # highres pixels around the crop, for pans: at least MAX_PAN * (MAX_FRAMES - 1)

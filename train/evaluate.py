@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from train.degrade import DEGRADATIONS, MARGIN, degrade
+from train.degrade import MARGIN, degrade
 from train.metrics import psnr, ssim
-from train.options import Weights, pack_option, weight_option
+from train.options import DEGRADATIONS, Weights, pack_option, weight_option
 from train.pack import CROP, Pack
 from train.sources import (
     BICUBIC,

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
+from train.pack import Weights
+
 DEGRADATIONS = ("none", "video")
-Weights = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)

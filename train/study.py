@@ -15,8 +15,8 @@ import click
 import numpy as np
 import torch
 
-from train.degrade import DEGRADATIONS, SCALE
-from train.options import Weights, pack_option, weight_option
+from train.degrade import SCALE
+from train.options import DEGRADATIONS, Weights, pack_option, weight_option
 from train.pack import Pack
 from train.sources import (
     ORIGINAL,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from vidsr.frames import ColorSpec, FrameBatch, PixelFormat
+
+Notify = Callable[[str], None]  # told, in one line each, what makes the work slower than asked for
+Pending = Callable[[], FrameBatch]  # waits for a batch that was submitted, and gives its result
 
 
 @dataclass(frozen=True)
 class BackendSpec:
     """Everything needed to open a backend, here or in another process: small, frozen, picklable.
 
-    name: "cpu", "cuda" or "nearest".
+    name: "tensorrt", "cuda", "cpu" or "nearest".
     model: path of the weights; "" for a backend without any.
     scale: 2, 3 or 4, the size of the result over the source; a generator of a larger scale is reduced by area.
     source_format, source_color: of the batches that come in.
@@ -20,6 +24,7 @@ class BackendSpec:
     tile: side of the largest square given to the generator at once, in source pixels; 0 for whole
         frames, or tiles where memory is short.
     precision: "auto", "fp32", "bf16" or "fp16".
+    instead: names to try in turn, each time saying why, where `name` cannot be opened after all.
     """
 
     name: str
@@ -31,16 +36,23 @@ class BackendSpec:
     result_color: ColorSpec
     tile: int = 0
     precision: str = "auto"
+    instead: tuple[str, ...] = ()
 
 
 class Backend(Protocol):
-    """Planes in, planes out. Not thread-safe: one thread at a time calls it.
+    """Planes in, planes out.
+
+    One thread at a time calls `submit` or the backend itself; what `submit` returns may be called by any thread at any
+    time, once.
 
     description: one line for people: device, precision, model.
+    in_flight: how many batches are worth having submitted before the first is waited for; 1 where `submit` does the
+        work itself.
     """
 
     scale: int
     description: str
+    in_flight: int
 
     def __call__(self, batch: FrameBatch) -> FrameBatch:
         """A batch of the spec's source format -> the same pictures `scale` times as large in its result format.
@@ -50,6 +62,23 @@ class Backend(Protocol):
         """
         ...
 
-    def close(self) -> None:
-        """Give back memory and devices; the backend is not called again."""
+    def submit(self, batch: FrameBatch) -> Pending:
+        """Begin the work; the result of what is returned is that of `backend(batch)`. Batches end in any order."""
         ...
+
+    def close(self) -> None:
+        """Give back memory and devices; the backend is not called again, nor what it has pending."""
+        ...
+
+
+class Immediate:
+    """`submit` for a backend that has no device to leave the work to."""
+
+    in_flight = 1
+
+    def __call__(self, batch: FrameBatch) -> FrameBatch:
+        raise NotImplementedError
+
+    def submit(self, batch: FrameBatch) -> Pending:
+        result = self(batch)
+        return lambda: result

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from vidsr.backends.base import BackendSpec
+from vidsr.backends.base import BackendSpec, Immediate
 from vidsr.frames import Frame, FrameBatch
 
 
-class NearestBackend:
+class NearestBackend(Immediate):
     """Repeats the samples of each plane `scale` times both ways; bit depths are converted by shifting.
 
     ValueError when source and result differ in more than bit depth, since no colour is computed here.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vidsr.backends.base import BackendSpec
+from vidsr.backends.base import BackendSpec, Immediate, Notify
 from vidsr.backends.fused import FusedCompact
 from vidsr.backends.tiles import auto_tile, in_tiles, reduce_by_area
 from vidsr.checkpoint import load_generator
@@ -25,8 +25,6 @@ from vidsr.models.fold import Folded, FoldedCompact, fold
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _CHUNK_PIXELS = 1 << 20  # source pixels given to a CUDA device at once
 
-Notify = Callable[[str], None]
-
 
 def open_torch(spec: BackendSpec, notify: Notify | None = None) -> TorchBackend:
     """The backend `spec` describes, its weights loaded from `spec.model`.
@@ -37,7 +35,7 @@ def open_torch(spec: BackendSpec, notify: Notify | None = None) -> TorchBackend:
     return TorchBackend(load_generator(spec.model), spec, notify)
 
 
-class TorchBackend:
+class TorchBackend(Immediate):
     """A generator on the device `spec.name`. See `vidsr.backends.base.Backend` for what it promises.
 
     generator: a module of [N, 3, H, W] in 0..1 -> `scale` times that, with the attributes `scale` and `radius`.

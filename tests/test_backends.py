@@ -2,21 +2,27 @@
 
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
-from vidsr.backends import available_backends, choose_backend, open_backend
+from vidsr.backends import available_backends, choose_backend, fallbacks, open_backend
 from vidsr.backends.base import BackendSpec
+from vidsr.backends.cuda import CudaBackend, _has_kernels, cuda_missing
 from vidsr.backends.fused import FusedCompact
 from vidsr.backends.nearest import NearestBackend
-from vidsr.backends.pytorch import TorchBackend, choose_precision, cpu_has_bf16, cuda_missing
-from vidsr.backends.tiles import area_weights, auto_tile, in_tiles, reduce_by_area
-from vidsr.checkpoint import save_generator
+from vidsr.backends.planes import choose_precision, cpu_has_bf16
+from vidsr.backends.pytorch import TorchBackend
+from vidsr.backends.tensorrt import tensorrt_missing
+from vidsr.backends.tiles import activation_bytes, area_weights, auto_tile, in_tiles, reduce_by_area, windows
+from vidsr.checkpoint import load_generator, save_generator
 from vidsr.color import from_rgb
 from vidsr.errors import BackendError, UsageError
 from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat
@@ -25,13 +31,18 @@ from vidsr.models.fold import fold
 
 FORMATS = ["yuv420p", "yuv420p10le", "yuv422p", "yuv444p12le", "yuv444p16le", "gray", "gray10le", "gbrp"]
 no_bf16 = pytest.mark.skipif(not cpu_has_bf16(), reason="no bf16 in this CPU")
-on_cuda = (pytest.mark.cuda, pytest.mark.skipif(cuda_missing() is not None, reason=cuda_missing() or ""))
+on_tensorrt = (
+    pytest.mark.cuda,
+    pytest.mark.skipif(cuda_missing() is None and tensorrt_missing() is not None, reason=tensorrt_missing() or ""),
+)
 BACKENDS = {
     "nearest": ("nearest", "auto", ()),
     "cpu-fp32": ("cpu", "fp32", ()),
     "cpu-bf16": ("cpu", "bf16", no_bf16),
-    "cuda-fp32": ("cuda", "fp32", on_cuda),
-    "cuda-fp16": ("cuda", "fp16", on_cuda),
+    "lanes-on-cpu": ("lanes", "fp32", ()),  # the CUDA backend without its streams and graphs
+    "cuda-fp32": ("cuda", "fp32", pytest.mark.cuda),
+    "cuda-fp16": ("cuda", "fp16", pytest.mark.cuda),
+    "tensorrt": ("tensorrt", "fp16", on_tensorrt),
 }
 every_backend = pytest.mark.parametrize(
     "backend", [pytest.param(value[:2], id=name, marks=value[2]) for name, value in BACKENDS.items()]
@@ -79,6 +90,9 @@ def spec_for(name="cpu", format="yuv420p", scale=4, precision="fp32", model="", 
 
 def opened(backend, models, model="compact", **options):
     name, precision = backend
+    if name == "lanes":
+        spec = spec_for("cpu", precision=precision, model=models[model], **options)
+        return CudaBackend(load_generator(spec.model), spec, device=torch.device("cpu"))
     return open_backend(spec_for(name, precision=precision, model=models[model], **options))
 
 
@@ -136,6 +150,33 @@ def test_a_frame_does_not_depend_on_its_batch(backend, models):
     assert same(together, replace(together, frames=tuple(alone)))
     assert same(together, run(batch))
     assert not same(replace(together, frames=together.frames[:1]), replace(together, frames=together.frames[1:2]))
+
+
+@every_backend
+def test_batches_may_be_pending(backend, models):
+    """Several on their way, taken out of order and by another thread: the same bytes as one by one."""
+    run = opened(backend, models)
+    batches = [picture(run.spec.source_format, count=n, seed=n) for n in (1, 4, 2, 5, 3)]
+    expected = [run(batch) for batch in batches]
+    pending = [run.submit(batch) for batch in batches]
+    results = {}
+    threads = [threading.Thread(target=lambda i=i: results.update({i: pending[i]()})) for i in (3, 0, 4, 2, 1)]
+    for thread in threads:
+        thread.start()
+        thread.join()
+    assert run.in_flight >= 1
+    for i, reference in enumerate(expected):
+        assert same(results[i], reference)
+        assert [f.pts for f in results[i].frames] == [f.pts for f in batches[i].frames]
+
+
+@every_backend
+def test_sizes_may_change(backend, models):
+    run = opened(backend, models)
+    small, large = picture(run.spec.source_format, 9, 7), picture(run.spec.source_format, 26, 18, 2)
+    first = run(small)
+    assert (run(large).width, run(large).height) == (26 * 4, 18 * 4)
+    assert same(run(small), first)
 
 
 @every_backend
@@ -245,6 +286,14 @@ def test_fused_is_the_written_out_way(format, scale, location):
                 assert off.max() <= 1 and off.float().mean() < 0.02  # sums on the edge of rounding
 
 
+@given(st.integers(1, 200), st.integers(0, 90), st.integers(0, 30))
+def test_windows_have_one_size_and_all_their_context(length, tile, radius):
+    size, found = windows(length, tile, radius)
+    assert [part[1] for part in found] + [length] == [0] + [part[2] for part in found]  # no gap, no overlap
+    for begin, start, end in found:
+        assert 0 <= begin <= max(start - radius, 0) and min(end + radius, length) <= begin + size <= length
+
+
 class Enlarge(nn.Module):
     """A generator that only repeats pixels; may refuse pictures, as a device out of memory does."""
 
@@ -289,14 +338,39 @@ def reduced(plane, scale, axis, on_luma):
 
 def test_out_of_memory_means_smaller_pieces():
     said = []
-    batch = picture(PixelFormat.from_name("yuv420p"), 40, 30)
-    run = TorchBackend(Enlarge(most=500), spec_for(), said.append)
+    batch = picture(PixelFormat.from_name("yuv420p"), 40, 30, 5)
+    run = on_cpu(Enlarge(most=500), notify=said.append)
     assert same(run(batch), TorchBackend(Enlarge(), spec_for())(batch))
-    assert said == ["out of device memory: going on in tiles of 20 pixels"]
+    assert said == [
+        "out of device memory: going on with 2 frames at once",
+        "out of device memory: going on with 1 frames at once",
+        "out of device memory: going on in tiles of 20 pixels",
+    ]
     run(batch)
-    assert len(said) == 1
+    assert len(said) == 3
+    run = on_cpu(Enlarge(), spec_for(tile=64), said.append)
+    run._planes.generator.body.most = 1
     with pytest.raises(BackendError, match="out of device memory"):
-        TorchBackend(Enlarge(most=1), spec_for(tile=64), said.append)(batch)
+        run(batch)
+
+
+def test_chunk_and_tile_fit_the_memory(monkeypatch):
+    """Fewer frames at once before tiles; and the same bytes, since neither shows in the picture."""
+    said = []
+    batch = picture(PixelFormat.from_name("yuv420p"), 96, 64, 4)
+    needed = sum(a * b for a, b in zip(activation_bytes(fold(compact())), (1, 3))) * 96 * 64
+    results = []
+    for share, chunk, tiles in ((8.5, 4, False), (4.5, 2, False), (2.1, 1, False), (1.2, 1, True)):
+        monkeypatch.setattr("vidsr.backends.cuda.available_bytes", lambda device, n=share: int(needed * n))
+        run = on_cpu(compact(), notify=said.append)
+        results.append(run(batch))
+        assert (run._chunk, bool(run._tile)) == (chunk, tiles)
+    assert len(said) == 1 and "tiles of" in said[0]
+    assert all(psnr(result, results[0], batch.format) > 60 for result in results)
+
+
+def on_cpu(generator, spec=None, notify=None):
+    return CudaBackend(generator, spec or spec_for(), notify, torch.device("cpu"))
 
 
 def test_precision_is_chosen():
@@ -353,24 +427,68 @@ def test_auto_tile(generator):
 
 def test_names():
     backends = available_backends()
-    assert list(backends) == ["cuda", "cpu", "nearest"]
+    assert list(backends) == ["tensorrt", "cuda", "cpu", "nearest"]
     assert backends["cpu"] is None and backends["nearest"] is None
-    assert choose_backend("auto") == ("cuda" if backends["cuda"] is None else "cpu")
+    best = next(name for name, reason in backends.items() if reason is None)
+    assert choose_backend("auto") == best
     assert choose_backend("nearest") == "nearest"
+    assert fallbacks("cpu") == fallbacks("nearest") == ()
     with pytest.raises(UsageError, match=r"'tpu'.*auto"):
         choose_backend("tpu")
     with pytest.raises(UsageError, match="'tpu'"):
         open_backend(spec_for("tpu"))
 
 
+@pytest.mark.parametrize("name", ["cuda", "tensorrt"])
 @pytest.mark.skipif(cuda_missing() is None, reason="CUDA works here")
-def test_missing_cuda_is_explained():
-    reason = available_backends()["cuda"]
-    assert reason and reason.startswith("cuda: ") and "\n" not in reason
-    for call in (lambda: choose_backend("cuda"), lambda: open_backend(spec_for("cuda"))):
+def test_what_is_missing_is_explained(name):
+    reason = available_backends()[name]
+    assert reason and reason.startswith(f"{name}: ") and "\n" not in reason
+    assert "install" in reason  # the cure
+    for call in (lambda: choose_backend(name), lambda: open_backend(spec_for(name))):
         with pytest.raises(BackendError) as caught:
             call()
         assert str(caught.value) == reason
+
+
+@pytest.mark.skipif(cuda_missing() is None, reason="CUDA works here")
+def test_the_next_best_backend_goes_on(models):
+    said = []
+    spec = replace(spec_for("tensorrt", model=models["compact"]), instead=("cuda", "cpu"))
+    run = open_backend(spec, said.append)
+    assert isinstance(run, TorchBackend)
+    assert len(said) == 2 and all("\n" not in line for line in said)
+    assert said[0].startswith("tensorrt: ") and said[0].endswith("going on with --backend cuda")
+    with pytest.raises(BackendError, match="cuda"):
+        open_backend(replace(spec, instead=("cuda",)), said.append)
+    with pytest.raises(UsageError, match="enlarges"):  # another backend would not help
+        open_backend(replace(spec, name="cpu", scale=5), said.append)
+
+
+def test_fallbacks_are_the_slower_ones_that_work(monkeypatch):
+    works = {"tensorrt": None, "cuda": None, "cpu": None, "nearest": None}
+    monkeypatch.setattr("vidsr.backends.available_backends", lambda: works)
+    assert choose_backend() == "tensorrt" and fallbacks("tensorrt") == ("cuda", "cpu")
+    works["cuda"] = "cuda: no"
+    assert fallbacks("tensorrt") == ("cpu",)
+    works["tensorrt"] = "tensorrt: no"
+    assert choose_backend() == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("built_for", "device", "runs"),
+    [
+        (["sm_80", "sm_86"], (8, 9), True),
+        (["sm_75", "sm_90"], (8, 6), False),
+        (["sm_75", "compute_80"], (12, 0), True),
+        (["sm_100", "sm_120"], (12, 1), True),
+        (["sm_90a"], (9, 0), True),
+        (["sm_75"], (6, 1), False),
+        ([], (8, 0), True),
+    ],
+)
+def test_kernels_for_a_device(built_for, device, runs):
+    assert _has_kernels(*device, built_for) == runs
 
 
 def test_nearest_repeats_samples():

@@ -29,7 +29,7 @@ from train.options import Options
 from train.pack import Pack
 from train.pairs import open_pairs
 from train.signals import StopSignals
-from vidsr.backends.pytorch import cpu_has_bf16
+from vidsr.backends.planes import cpu_has_bf16
 
 LOOK = 20  # steps between two looks at the numbers: each look makes the device wait
 FLATTEST = 0.1  # a generator whose pictures have less than this share of the originals' contrast has collapsed

@@ -47,3 +47,9 @@ class ResumeError(VidsrError):
 
 class VerifyError(VidsrError):
     pass
+
+
+def first_line(error: object) -> str:
+    """What an exception or a message of others says, in one line."""
+    text = str(error).strip()
+    return text.splitlines()[0].strip().rstrip(".") if text else type(error).__name__

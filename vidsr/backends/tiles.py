@@ -11,19 +11,20 @@ from vidsr.models.fold import Folded
 def in_tiles(generator: Folded, x: Tensor, tile: int) -> Tensor:
     """`generator(x)`, but in squares of `tile` source pixels and their context; 0 for all at once.
 
-    x: [N, 3, H, W] float. Each square is given `generator.radius` more pixels on each side, except at the picture's
-    edges, where the generator pads as it would have: the result is that of the whole picture but for rounding.
+    x: [N, 3, H, W] float. The pieces given to the generator all have one size, so that one engine does them all; at the
+    picture's edges they end where it ends, and the generator pads as it would have: the result is that of the whole
+    picture but for rounding.
     """
     height, width = x.shape[2:]
     if not tile or (tile >= height and tile >= width):
         return generator(x)
-    scale, radius = generator.scale, generator.radius
+    scale = generator.scale
+    tall, rows = windows(height, tile, generator.radius)
+    wide, columns = windows(width, tile, generator.radius)
     result: Tensor | None = None
-    for top in range(0, height, tile):
-        for left in range(0, width, tile):
-            bottom, right = min(top + tile, height), min(left + tile, width)
-            y, x0 = max(top - radius, 0), max(left - radius, 0)
-            piece = generator(x[:, :, y : bottom + radius, x0 : right + radius])
+    for y, top, bottom in rows:
+        for x0, left, right in columns:
+            piece = generator(x[:, :, y : y + tall, x0 : x0 + wide])
             if result is None:
                 size = (x.shape[0], piece.shape[1], height * scale, width * scale)
                 result = torch.empty(size, dtype=piece.dtype, device=x.device, memory_format=_layout(piece))
@@ -34,16 +35,32 @@ def in_tiles(generator: Folded, x: Tensor, tile: int) -> Tensor:
     return result
 
 
+def windows(length: int, tile: int, radius: int) -> tuple[int, list[tuple[int, int, int]]]:
+    """One dimension of `in_tiles`: the size of all windows; of each its start, and from where to where it is good.
+
+    tile: 0 for one window of the whole length.
+    """
+    if not tile or tile >= length:
+        return length, [(0, 0, length)]
+    size = min(tile + 2 * radius, length)
+    return size, [
+        (min(max(start - radius, 0), length - size), start, min(start + tile, length))
+        for start in range(0, length, tile)
+    ]
+
+
 def _layout(x: Tensor) -> torch.memory_format:
     return torch.contiguous_format if x.is_contiguous() else torch.channels_last
 
 
-def auto_tile(width: int, height: int, generator: Folded, available_bytes: int) -> int:
+def auto_tile(
+    width: int, height: int, generator: Folded, available_bytes: int, needed: tuple[float, float] | None = None
+) -> int:
     """The tile for pictures `width` x `height` that keeps the work in half of `available_bytes`; 0 for whole pictures.
 
-    At least 32, however short memory is.
+    At least 32, however short memory is. needed: `activation_bytes(generator)`, if it is known.
     """
-    layer, output = activation_bytes(generator)
+    layer, output = needed or activation_bytes(generator)
     budget = available_bytes / 2 - 3 * output * width * height  # the result, and twice as much to make planes of it
     if width * height * layer <= budget:
         return 0

@@ -1,0 +1,135 @@
+"""From planes to larger planes, on tensors of one device: the part of the work that all PyTorch backends share."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vidsr.backends.base import BackendSpec
+from vidsr.backends.fused import FusedCompact
+from vidsr.backends.tiles import in_tiles, reduce_by_area
+from vidsr.color import from_rgb, to_rgb
+from vidsr.errors import UsageError
+from vidsr.models.fold import Folded, FoldedCompact, fold
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class PlaneGenerator:
+    """A generator between the planes of `spec`'s source and those of its result.
+
+    generator: a module of [N, 3, H, W] in 0..1 -> `scale` times that, with the attributes `scale` and `radius`; folded
+        here, and fused with the colour of the result where its kind allows.
+    precision: "fp32", "bf16" or "fp16", of the convolutions alone. Colour, Compact's skip and the last sigmoid of
+        SRResNet are float32 on every device, so 10 and 12 bits stay that (float16 has 11).
+    UsageError for a scale that cannot be had.
+    """
+
+    def __init__(self, generator: nn.Module, spec: BackendSpec, precision: str, device: torch.device) -> None:
+        self.spec, self.device = spec, device
+        folded = fold(generator)
+        if not 1 <= spec.scale <= folded.scale:
+            raise UsageError(f"scale {spec.scale}: the model {model_name(spec)} enlarges up to {folded.scale} times")
+        self._fused: FusedCompact | None = None
+        if isinstance(folded, FoldedCompact):
+            self._fused = folded = FusedCompact(folded, spec.scale, spec.result_format, spec.result_color)
+        self.generator: Folded = folded.to(device)
+        self.generator.body.to(dtype=DTYPES[precision])
+        self.generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def __call__(self, stacks: Sequence[Tensor], tile: int = 0) -> tuple[Tensor, ...]:
+        """Planes [N, rows, columns] of the source format -> those of the result, new tensors of the same device.
+
+        tile: see `in_tiles`.
+        """
+        highres = self.highres(stacks, tile)
+        if self._fused:
+            return self._fused.planes(highres)
+        highres = reduce_by_area(highres, self.generator.scale, self.spec.scale)
+        return from_rgb(highres, self.spec.result_format, self.spec.result_color)
+
+    @torch.inference_mode()
+    def highres(self, stacks: Sequence[Tensor], tile: int = 0) -> Tensor:
+        """What the generator makes of the planes, before it is rounded to codes: float32, 0..`peak`."""
+        lowres = to_rgb(stacks, self.spec.source_format, self.spec.source_color)
+        with exactly(self.device):
+            return in_tiles(self.generator, lowres, tile)
+
+    @property
+    def peak(self) -> float:
+        """The brightest value of `highres`."""
+        return 2.0**self.spec.result_format.bits - 1 if self._fused else 1.0
+
+
+def exactly(device: torch.device) -> AbstractContextManager[None]:
+    """float32 convolutions without TensorFloat-32, whose 10 bits would show, and the same kernels each time."""
+    if device.type == "cpu":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
+def choose_precision(requested: str, device: str) -> str:
+    """ "fp32", "bf16" or "fp16" for `requested`, which may be "auto": the fastest that keeps the picture."""
+    if requested == "auto":
+        if device == "cuda":  # before Volta, cards have no units for fp16 and are slower with it
+            old = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] < 7
+            return "fp32" if old else "fp16"
+        return "bf16" if cpu_has_bf16() else "fp32"
+    if requested not in DTYPES:
+        raise UsageError(f"precision {requested!r}: use auto, {', '.join(DTYPES)}")
+    if requested == "fp16" and device == "cpu":
+        raise UsageError("precision fp16 needs a CUDA device: use auto, bf16 or fp32 on a CPU")
+    return requested
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 itself (AVX512_BF16, AMX or Arm's BF16).
+
+    oneDNN's own test (`_is_mkldnn_bf16_supported`) also says yes where it would emulate it, slower than float32.
+    """
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    for test in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        if getattr(torch.cpu, test, lambda: False)():
+            return True
+    try:
+        return "bf16" in re.findall(r"^Features\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[0].split()
+    except (OSError, IndexError):  # not Linux; not Arm
+        return False
+
+
+def available_bytes(device: torch.device) -> int:
+    """Memory free for the taking on `device`."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        words = Path("/proc/meminfo").read_text().split()
+        free = int(words[words.index("MemAvailable:") + 1]) * 1024
+    except (OSError, ValueError):
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    try:  # a container's own limit
+        group = Path("/sys/fs/cgroup")
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        return max(0, min(free, limit - used))
+    except (OSError, ValueError):  # none, or "max"
+        return free
+
+
+def model_name(spec: BackendSpec) -> str:
+    """For people."""
+    return Path(spec.model).stem or "unnamed model"
+
+
+def tensor(plane: np.ndarray) -> Tensor:
+    """A view of `plane`, or of a copy where PyTorch cannot view it: read-only, or rows bottom up."""
+    if not plane.flags.writeable or any(step < 0 or step % plane.itemsize for step in plane.strides):
+        plane = plane.copy()
+    return torch.from_numpy(plane)

@@ -14,6 +14,8 @@ A message is one line that names the file and says what to do. `assert` is for o
 
 from __future__ import annotations
 
+import re
+
 
 class VidsrError(Exception):
     """Base of all errors a user can meet; ``str(error)`` is one line, fit to print."""
@@ -51,5 +53,5 @@ class VerifyError(VidsrError):
 
 def first_line(error: object) -> str:
     """What an exception or a message of others says, in one line."""
-    text = str(error).strip()
+    text = re.sub(r"\x1b\[[\d;]*m", "", str(error)).strip()  # some write to terminals in colour
     return text.splitlines()[0].strip().rstrip(".") if text else type(error).__name__

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import io
 import logging
 import platform
 import warnings
@@ -165,7 +164,7 @@ def build(
     assert dtypes == {torch.float16}, dtypes
     by_torch_tensorrt = exporter(package, targets).startswith("torch_tensorrt")
     device = next(network.parameters()).device
-    with torch.no_grad(), _quietly():
+    with torch.no_grad():
         example = torch.zeros(tuple(shape), dtype=torch.float16, device=device)
         try:
             if by_torch_tensorrt:
@@ -184,16 +183,17 @@ def _by_torch_tensorrt(network: nn.Module, example: Tensor, timing_cache: Path |
     import torch_tensorrt  # type: ignore[import-not-found]
 
     options: dict[str, Any] = {} if timing_cache is None else {"timing_cache_path": str(timing_cache)}
-    engine = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
-        torch.export.export(network, (example,)),
-        arg_inputs=[example],
-        device=example.device,
-        require_full_compilation=True,
-        min_block_size=1,
-        immutable_weights=True,
-        **{name: int(value) for name, value in OPTIONS},
-        **options,
-    )
+    with _quietly():
+        engine = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
+            torch.export.export(network, (example,)),
+            arg_inputs=[example],
+            device=example.device,
+            require_full_compilation=True,
+            min_block_size=1,
+            immutable_weights=True,
+            **{name: int(value) for name, value in OPTIONS},
+            **options,
+        )
     return bytes(engine)
 
 
@@ -216,10 +216,9 @@ def _by_onnx(network: nn.Module, example: Tensor, package: Package, targets: Seq
 
 def onnx_model(network: nn.Module, example: Tensor) -> bytes:
     """`network` as an ONNX model of exactly `example`'s shape and type, weights included."""
-    program: Any = torch.onnx.export(network, (example,), dynamo=True, verbose=False)
-    file = io.BytesIO()
-    file.write(program.model_proto.SerializeToString())
-    return file.getvalue()
+    with torch.no_grad(), _quietly():
+        program: Any = torch.onnx.export(network, (example,), dynamo=True, verbose=False)
+    return bytes(program.model_proto.SerializeToString())
 
 
 def parse_onnx(model: bytes, package: Package, builder: Any) -> Any:

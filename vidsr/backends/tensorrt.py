@@ -86,8 +86,8 @@ class TensorRTBackend(CudaBackend):
         """The engine for `shape`, from the cache or built now, fit for use; else None, and the reason is said."""
         key = self._key(shape)
         stored = self._cache.get(key)
-        self.engines[shape] = stored
         if stored is not None and stored.refused and not self._verify:
+            self.engines[shape] = stored
             self._fall_back(f"its engine was refused earlier: {stored.refused}")
             return None
         engine = self._load(stored) if stored is not None and stored.engine else None
@@ -96,6 +96,7 @@ class TensorRTBackend(CudaBackend):
                 stored = self._build(key)
                 engine = Engine(stored.engine, self._package)
         except BackendError as error:
+            self.engines[shape] = None
             self._fall_back(str(error))
             return None
         if stored.psnr is None or self._verify:

@@ -15,7 +15,16 @@ $(VENV)/installed: setup.py constraints.txt
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) install -c constraints.txt -e '.[dev,train]' setuptools wheel
+	$(PIP) install -c constraints.txt -e '.[dev,train,engines]' setuptools wheel
+	touch $@
+
+# Torch-TensorRT cannot be installed without CUDA, but our call of it can be held against its source.
+TORCH_TENSORRT := 2.11.0 2.12.1 2.13.0 2.14.0
+$(VENV)/wheels/fetched: $(VENV)/installed
+	for version in $(TORCH_TENSORRT); do \
+	    $(PIP) download --no-deps --only-binary :all: --python-version 3.12 --platform manylinux_2_28_x86_64 \
+	        --dest $(VENV)/wheels torch-tensorrt==$$version || exit 1; \
+	done
 	touch $@
 
 demo: $(VENV)/installed
@@ -30,7 +39,7 @@ lint: $(VENV)/installed-dev
 types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
-unit: $(VENV)/installed-dev
+unit: $(VENV)/installed-dev $(VENV)/wheels/fetched
 	$(BIN)/python -m pytest
 
 # Only vidsr may be in the wheel, weights included, and it must work without the checkout.

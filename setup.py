@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "vidsr/__init__.py").read_text()).group(1)
+RTX_PLATFORM = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 
 setup(
     name="vidsr",
@@ -30,9 +31,14 @@ setup(
         "safetensors>=0.4",
         "rich>=13",
         "filelock>=3.12",
+        "platformdirs>=4.2",
     ],
     extras_require={
         "tensorrt": ["torch-tensorrt", "tensorrt"],
+        "rtx": ["torch-tensorrt-rtx", "tensorrt-rtx"],
+        # Builds engines for other machines' cards, and needs no GPU.
+        "engines": [f"{name} ; {RTX_PLATFORM}" for name in ("tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu13-bindings")]
+        + ["onnx>=1.18", "onnxscript>=0.5"],
         "train": ["accelerate>=1.0", "torchmetrics>=1.4", "tensorboard>=2.16", "pillow>=11", "imagehash>=4.3"],
         "cluster": ["ray"],
         "dev": ["ruff", "mypy", "pytest", "pytest-timeout", "hypothesis", "build"],

@@ -220,7 +220,7 @@ def our_call():
     return names | {name for name, _ in compiler.OPTIONS} | {"timing_cache_path"}, len(calls[0].args)
 
 
-@pytest.mark.skipif(not WHEELS, reason="no wheels of Torch-TensorRT: make .venv/wheels")
+@pytest.mark.skipif(not WHEELS, reason="no wheels of Torch-TensorRT: make .venv/wheels/fetched")
 @pytest.mark.parametrize("wheel", WHEELS, ids=lambda path: path.name.split("-")[1])
 def test_torch_tensorrt_takes_our_call(wheel):
     """It swallows unknown keywords, so a wrong one would go unnoticed: each must be a parameter by name."""
@@ -239,6 +239,24 @@ def test_torch_tensorrt_takes_our_call(wheel):
     assert "IMMUTABLE_WEIGHTS = True" in defaults and "CACHE_BUILT_ENGINES = False" in defaults
 
 
-@pytest.mark.skipif(not WHEELS, reason="no wheels of Torch-TensorRT: make .venv/wheels")
+@pytest.mark.skipif(not WHEELS, reason="no wheels of Torch-TensorRT: make .venv/wheels/fetched")
 def test_the_wheel_of_this_pytorch_is_among_them():
     assert any(f"-{compiler._minor(torch.__version__)}." in wheel.name for wheel in WHEELS)
+
+
+@pytest.mark.skipif(not WHEELS, reason="no wheels of Torch-TensorRT: make .venv/wheels/fetched")
+@pytest.mark.parametrize("name", ["fast", "srwgan-gp"])
+def test_torch_tensorrt_has_converters_for_all_layers(name):
+    """`require_full_compilation` fails on a single operator without one."""
+    with torch.no_grad(), compiler._quietly():
+        program = torch.export.export(half_body(MODELS[name]), (torch.zeros(1, 3, 16, 16, dtype=torch.float16),))
+        nodes = program.run_decompositions().graph.nodes
+    operators = {str(node.target) for node in nodes if node.op == "call_function"}
+    assert "aten.convolution.default" in operators
+    for wheel in WHEELS:
+        with zipfile.ZipFile(wheel) as archive:
+            known = "".join(
+                archive.read(f"torch_tensorrt/dynamo/conversion/{file}.py").decode()
+                for file in ("aten_ops_converters", "ops_evaluators")
+            )
+        assert {operator for operator in operators if f"torch.ops.{operator}" not in known} == set(), wheel.name

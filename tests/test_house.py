@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 GROUND = {
     "errors", "frames", "report", "media", "ebml", "colorspec", "batch", "prefetch", "checkpoint", "models", "color",
+    "hardware",
 }  # fmt: skip
 STAGES = {"probe", "segments", "decode", "upscale", "encode", "stitch", "verify", "stills"}
 # A stage's own parts, and the proof, which reads both files as probe and decode do.
@@ -19,6 +20,7 @@ ALLOWED = {
     "compare": {"decode"},
     "restore": {"matroska"},
 }
+ONE_FILE = {"tensorrt": "compiler.py", "tensorrt_rtx": "compiler.py", "torch_tensorrt": "compiler.py"}
 TORCH = ("models", "backends", "color.py", "checkpoint.py")
 
 
@@ -46,6 +48,11 @@ def test_the_product_imports_no_workshop(path):
 def test_torch_stays_where_tensors_are(path):
     allowed = path.relative_to(ROOT / "vidsr").parts[0] in TORCH
     assert allowed or not {name.split(".")[0] for name in imports(path)} & {"torch", "safetensors.torch"}
+
+
+@pytest.mark.parametrize("path", modules("vidsr"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_fails_to_import_has_one_place(path):
+    assert all(ONE_FILE.get(name.split(".")[0], path.name) == path.name for name in imports(path))
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES | {"compare", "restore", "matroska"}))

@@ -13,7 +13,8 @@ import click
 
 from engines.work import PROFILES, Wanted, parse_targets, wanted
 from vidsr.checkpoint import DEFAULT_MODEL
-from vidsr.engine_cache import EngineCache, Entry, StoredEngine, read_portable, write_portable
+from vidsr.engine_cache import EngineCache, Entry
+from vidsr.engine_file import StoredEngine, read_portable, write_portable
 from vidsr.errors import BackendError, UsageError, VidsrError
 
 _DAY = 86400

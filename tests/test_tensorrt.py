@@ -14,7 +14,8 @@ from vidsr.backends.cuda import CudaBackend
 from vidsr.backends.planes import PlaneGenerator
 from vidsr.backends.tensorrt import TensorRTBackend, made_picture, tensorrt_missing
 from vidsr.checkpoint import find_model, load_generator, save_generator
-from vidsr.engine_cache import EngineCache, EngineKey, StoredEngine
+from vidsr.engine_cache import EngineCache
+from vidsr.engine_file import EngineKey, StoredEngine
 from vidsr.errors import BackendError, UsageError
 from vidsr.frames import PixelFormat
 from vidsr.models import Compact

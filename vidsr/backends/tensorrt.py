@@ -26,7 +26,8 @@ from vidsr.backends.cuda import CudaBackend, Lane, cuda_missing, device_name, fr
 from vidsr.backends.planes import PlaneGenerator, model_name
 from vidsr.backends.tiles import windows
 from vidsr.checkpoint import load_generator
-from vidsr.engine_cache import EngineCache, EngineKey, StoredEngine
+from vidsr.engine_cache import EngineCache
+from vidsr.engine_file import EngineKey, StoredEngine
 from vidsr.errors import BackendError, UsageError
 from vidsr.frames import PixelFormat
 

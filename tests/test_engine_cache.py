@@ -1,0 +1,874 @@
+"""The engine cache: what was put comes back, whole or not at all, and only to the user who put it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import stat
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import platformdirs
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vidsr import engine_file as files
+from vidsr.engine_cache import DEFAULT_LIMIT, EngineCache
+from vidsr.engine_file import EngineKey, StoredEngine, read_portable, write_portable
+from vidsr.errors import OutputError, UsageError
+
+ROOT = Path(__file__).parent.parent
+KEY = EngineKey(
+    graph="ab" * 32, shape=(1, 3, 270, 480), dtype="fp16", gpu="NVIDIA GeForce RTX 4090", capabilities=("8.9",),
+    driver="580.95", package="tensorrt", package_version="10.16.1", exporter="torch_tensorrt 2.12.0", torch="2.12.0",
+    options=(("level", "3"),),
+)  # fmt: skip
+AHEAD = replace(
+    KEY, gpu="", driver="", capabilities=("8.6", "8.9", "12.0"), exporter="onnx 1.23.2", torch="", options=()
+)  # fmt: skip
+STORED = StoredEngine(KEY, bytes(range(256)) * 2, "fast", 31.5, "2026-11-25T06:30:00Z", 61.2)
+OTHER = {
+    "graph": "cd" * 32, "shape": (1, 3, 270, 481), "dtype": "fp32", "gpu": "NVIDIA GeForce RTX 3060",
+    "capabilities": ("8.6",), "driver": "580.96", "package": "tensorrt_rtx", "package_version": "10.16.2",
+    "exporter": "onnx 1.23.2", "torch": "2.12.1", "options": (("level", "5"),),
+}  # fmt: skip
+posix = pytest.mark.skipif(os.name != "posix", reason="files have no owner and modes here")
+root = pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give files away")
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def cache(tmp_path, told) -> EngineCache:
+    return EngineCache(tmp_path / "cache" / "engines", notify=told.append)
+
+
+def engine_file(cache: EngineCache, key: EngineKey = KEY) -> Path:
+    return cache.folder / f"{key.digest}.engine"
+
+
+def numbered(number: int, size: int = 1000) -> StoredEngine:
+    return replace(STORED, key=replace(KEY, shape=(1, 3, 270, number)), engine=bytes(size))
+
+
+def assert_one_line(told: list[str], *parts: str) -> None:
+    assert len(told) == 1, told
+    assert "\n" not in told[0]
+    assert all(part in told[0] for part in parts), told[0]
+
+
+# Keys
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(EngineKey)])
+def test_the_digest_depends_on_every_field(name):
+    assert replace(KEY, **{name: OTHER[name]}).digest != KEY.digest
+
+
+def test_the_digest_does_not_change_from_run_to_run():
+    program = [sys.executable, "-c", "from tests.test_engine_cache import KEY; print(KEY.digest)"]
+    printed = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == KEY.digest
+    assert len(KEY.digest) == 64
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(EngineKey)])
+def test_an_engine_of_this_machine_serves_only_its_own_key(name):
+    assert KEY.serves(KEY)
+    assert not KEY.serves(replace(KEY, **{name: OTHER[name]}))
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(EngineKey)])
+def test_an_engine_built_ahead_serves_where_it_can_run(name):
+    indifferent = {"gpu", "capabilities", "driver", "exporter", "torch", "options"}  # capability 8.6 is one of its own
+    assert AHEAD.serves(replace(KEY, **{name: OTHER[name]})) == (name in indifferent)
+
+
+@pytest.mark.parametrize("capabilities", [("9.0",), ("8",), (), ("8.6", "8.9")])
+def test_an_engine_built_ahead_does_not_serve_other_capabilities(capabilities):
+    assert not AHEAD.serves(replace(KEY, capabilities=capabilities))
+
+
+# Round trips
+
+text = st.text(st.characters(codec=None, exclude_categories=()), max_size=12)
+keys = st.builds(
+    EngineKey, text, st.tuples(*[st.integers(1, 1 << 40)] * 4), text, text, st.lists(text, max_size=3).map(tuple),
+    text, text, text, text, text, st.lists(st.tuples(text, text), max_size=3).map(tuple),
+)  # fmt: skip
+numbers = st.one_of(st.integers(-(1 << 50), 1 << 50), st.floats(allow_nan=False))
+engines = st.one_of(
+    st.builds(StoredEngine, keys, st.binary(min_size=1), text, numbers, text, st.none() | numbers),
+    st.builds(StoredEngine, keys, st.just(b""), text, numbers, text, st.none() | numbers, text.filter(bool)),
+)
+on_disk = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@given(stored=engines)
+@on_disk
+def test_what_was_put_comes_back(cache, told, stored):
+    assert cache.put(stored)
+    assert cache.get(stored.key) == stored
+    assert EngineCache(cache.folder).get(stored.key) == stored
+    listed = [entry.stored for entry in cache.entries()]
+    assert replace(stored, engine=b"") in listed
+    assert not told
+
+
+@given(stored=engines)
+@on_disk
+def test_portable_files_come_back(tmp_path, stored):
+    path = write_portable(tmp_path / "ahead", stored)
+    assert path.name == f"{stored.key.digest}.engine"
+    assert read_portable(path) == stored
+
+
+def test_what_is_not_there_is_none_and_makes_nothing(cache, told):
+    assert cache.get(KEY) is None
+    assert cache.entries() == []
+    assert cache.prune() == cache.clear() == 0
+    assert not cache.folder.exists() and not told
+
+
+def test_a_refusal_is_remembered(cache):
+    refusal = replace(STORED, engine=b"", psnr=float("inf"), refused="not a number in its result")
+    cache.put(STORED)
+    assert cache.put(refusal)
+    assert cache.get(KEY) == refusal
+    assert [entry.stored for entry in cache.entries()] == [refusal]
+
+
+def test_an_engine_that_gave_no_number_is_remembered(cache):
+    cache.put(replace(STORED, engine=b"", psnr=float("nan"), refused="NaN"))
+    found = cache.get(KEY)
+    assert found is not None and found.refused == "NaN" and found.psnr != found.psnr
+
+
+def test_an_engine_built_ahead_is_found_for_a_key_that_it_serves(cache, told):
+    ahead = replace(STORED, key=AHEAD, psnr=None)
+    cache.put(ahead)
+    assert cache.get(KEY) == ahead
+    assert cache.get(replace(KEY, capabilities=("9.0",))) is None
+    cache.put(STORED)
+    assert cache.get(KEY) == STORED
+    assert not told
+
+
+def test_a_refused_engine_built_ahead_serves_nobody(cache):
+    refusal = replace(STORED, key=AHEAD, engine=b"", refused="wrong picture")
+    cache.put(refusal)
+    assert cache.get(KEY) is None
+    assert cache.get(AHEAD) == refusal
+
+
+def test_a_bad_file_built_ahead_does_not_hide_a_good_one(cache, told):
+    good, bad = replace(STORED, key=AHEAD), replace(STORED, key=replace(AHEAD, torch="2.13.0"))
+    cache.put(good)
+    cache.put(bad)
+    path = engine_file(cache, bad.key)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    os.utime(engine_file(cache, good.key), (1, 1))
+    assert cache.get(KEY) == good
+    assert_one_line(told, str(path), "rejected")
+
+
+# Damage
+
+
+def assert_rejected(cache: EngineCache, told: list[str], *parts: str, key: EngineKey = KEY) -> None:
+    """Not believed by a listing, nor by get, which deletes it and says why; then there is room for a good one."""
+    path = engine_file(cache, key)
+    reasons = [entry.reason for entry in cache.entries() if entry.path == path]
+    assert not told
+    assert cache.get(key) is None
+    assert_one_line(told, str(path), "rejected", *parts)
+    assert not os.path.lexists(path)
+    assert cache.put(replace(STORED, key=key)) and cache.get(key) == replace(STORED, key=key)
+    assert len(reasons) == 1
+    told.clear()
+
+
+@pytest.fixture(scope="module")
+def genuine(tmp_path_factory) -> tuple[EngineCache, bytes, list[str]]:
+    told: list[str] = []
+    cache = EngineCache(tmp_path_factory.mktemp("genuine") / "engines", notify=told.append)
+    cache.put(STORED)
+    return cache, engine_file(cache).read_bytes(), told
+
+
+def replanted(cache: EngineCache, content: bytes) -> EngineCache:
+    engine_file(cache).unlink(missing_ok=True)
+    engine_file(cache).write_bytes(content)
+    engine_file(cache).chmod(0o600)
+    return cache
+
+
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_any_changed_byte_is_noticed(genuine, data):
+    cache, content, told = genuine
+    position = data.draw(st.integers(0, len(content) - 1))
+    value = data.draw(st.integers(0, 255).filter(lambda value: value != content[position]))
+    changed = content[:position] + bytes([value]) + content[position + 1 :]
+    assert replanted(cache, changed).get(KEY) is None
+    assert len(told) == 1 and "\n" not in told.pop()
+    assert replanted(cache, content).get(KEY) == STORED
+
+
+def test_any_truncation_is_noticed(genuine):
+    cache, content, told = genuine
+    for length in range(len(content)):
+        assert replanted(cache, content[:length]).get(KEY) is None
+        assert told.pop().startswith(str(engine_file(cache)))
+    assert not told
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_damage_to_a_portable_file_is_noticed(tmp_path_factory, data):
+    path = write_portable(tmp_path_factory.mktemp("portable"), STORED)
+    content = path.read_bytes()
+    position = data.draw(st.integers(0, len(content) - 1))
+    value = data.draw(st.integers(0, 255).filter(lambda value: value != content[position]))
+    whole = content[:position] + bytes([value]) + content[position + 1 :]
+    path.write_bytes(data.draw(st.sampled_from([whole, content[:position], content + content[: position + 1]])))
+    with pytest.raises(UsageError, match="not an engine that can be added"):
+        read_portable(path)
+
+
+@given(header=st.one_of(
+    st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | text, lambda inner: st.lists(inner)
+                 | st.dictionaries(st.sampled_from(["key", "bytes", "sha256", "shape", "psnr"]) | text, inner))
+    .map(lambda value: json.dumps(value).encode()),
+    st.binary(max_size=100), st.just(b"[" * 200_000), st.just(b'{"bytes":Infinity,"key":{},"sha256":"x"}'),
+))  # fmt: skip
+@settings(max_examples=150, deadline=None)
+def test_any_header_that_is_sealed_but_makes_no_sense_is_rejected(tmp_path_factory, header):
+    path = tmp_path_factory.mktemp("sealed") / "a.engine"
+    line = header.replace(b"\n", b"") + b"\n"
+    path.write_bytes(files._seal(line, None) + line + b"engine")
+    with pytest.raises(UsageError, match="header is damaged"):
+        read_portable(path)
+
+
+@pytest.mark.parametrize("changes", [{"bytes": float("inf")}, {"bytes": 0}, {"refused": "x"}, {"psnr": "61.2"}])
+def test_a_sealed_header_that_contradicts_itself_is_rejected(tmp_path, changes):
+    path = write_portable(tmp_path, STORED)
+    line = files._json(json.loads(path.read_bytes().split(b"\n")[1]) | changes) + b"\n"
+    path.write_bytes(files._seal(line, None) + line + (b"" if changes == {"bytes": 0} else STORED.engine))
+    with pytest.raises(UsageError, match="header is damaged"):
+        read_portable(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("shape", ["1", 3, 270, 480]), ("shape", [1.0, 3, 270, 480]), ("capabilities", "89"), ("options", [["a", 1]]),
+     ("graph", 5), ("gpu", None), ("more", "")],
+)  # fmt: skip
+def test_a_sealed_key_of_wrong_types_is_rejected(tmp_path, name, value):
+    path = write_portable(tmp_path, STORED)
+    raw = json.loads(path.read_bytes().split(b"\n")[1])
+    raw["key"][name] = value
+    line = files._json(raw) + b"\n"
+    path.write_bytes(files._seal(line, None) + line + STORED.engine)
+    with pytest.raises(UsageError, match="header is damaged"):
+        read_portable(path)
+
+
+def test_longer_than_it_should_be(cache, told):
+    cache.put(STORED)
+    with open(engine_file(cache), "ab") as file:
+        file.write(b"x")
+    assert_rejected(cache, told, "length")
+
+
+def test_an_engine_under_the_name_of_another(cache, told):
+    other = replace(KEY, shape=(1, 3, 480, 720))
+    cache.put(STORED)
+    os.replace(engine_file(cache), engine_file(cache, other))
+    assert_rejected(cache, told, "another engine", key=other)
+
+
+def test_a_format_of_another_time(cache, told):
+    cache.put(STORED)
+    path = engine_file(cache)
+    path.write_bytes(path.read_bytes().replace(b"vidsr-engine 1 ", b"vidsr-engine 2 ", 1))
+    assert_rejected(cache, told, "format")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\x80\x04N.", b"vidsr-engine ", b"vidsr-engine 1 sha256"])
+def test_files_of_other_kinds(cache, told, content):
+    cache.put(numbered(1))
+    engine_file(cache).write_bytes(content)
+    assert_rejected(cache, told)
+
+
+def test_no_more_of_a_header_is_read_than_a_header_can_be_long(cache, told):
+    cache.put(STORED)
+    first = engine_file(cache).read_bytes().split(b"\n")[0] + b"\n"
+    with open(engine_file(cache), "wb") as file:
+        file.write(first)
+        file.truncate(1 << 40)  # a sparse terabyte without any end of line
+    assert_rejected(cache, told)
+
+
+# Planted files
+
+
+def plant(cache: EngineCache, source: EngineCache, key: EngineKey = KEY) -> None:
+    engine_file(cache, key).write_bytes(engine_file(source, key).read_bytes())
+    engine_file(cache, key).chmod(0o600)
+
+
+def test_an_engine_of_another_cache_is_not_believed(cache, told, tmp_path):
+    stranger = EngineCache(tmp_path / "stranger")
+    stranger.put(STORED)
+    cache.put(numbered(1))
+    plant(cache, stranger)
+    assert_rejected(cache, told, "not written by your vidsr on this machine")
+
+
+def test_a_portable_file_is_not_believed_until_it_is_added(cache, told, tmp_path):
+    cache.put(numbered(1))
+    engine_file(cache).write_bytes(write_portable(tmp_path, STORED).read_bytes())
+    engine_file(cache).chmod(0o600)
+    assert_rejected(cache, told, "not written by your vidsr on this machine")
+
+
+def test_nothing_is_believed_once_the_secret_is_gone(cache, told):
+    cache.put(STORED)
+    (cache.folder / "secret").unlink()
+    assert_rejected(cache, told, "not written by your vidsr on this machine")
+
+
+def test_a_link_is_not_followed(cache, told, tmp_path):
+    cache.put(STORED)
+    elsewhere = tmp_path / "elsewhere.engine"
+    os.replace(engine_file(cache), elsewhere)
+    engine_file(cache).symlink_to(elsewhere)
+    assert_rejected(cache, told, "a link")
+    assert elsewhere.exists()
+
+
+@posix
+def test_a_link_put_there_at_the_last_moment_is_not_followed(cache, told, tmp_path, monkeypatch):
+    cache.put(STORED)
+    os.replace(engine_file(cache), tmp_path / "elsewhere.engine")
+    engine_file(cache).symlink_to(tmp_path / "elsewhere.engine")
+    monkeypatch.setattr(Path, "is_symlink", lambda path: False)
+    assert cache.get(KEY) is None
+    assert_one_line(told, str(engine_file(cache)), "rejected")
+
+
+@posix
+def test_a_pipe_does_not_block(cache, told):
+    cache.put(numbered(1))
+    os.mkfifo(engine_file(cache))
+    assert_rejected(cache, told, "not a file")
+
+
+def test_a_folder_in_place_of_an_engine_stays_and_is_said(cache, told):
+    cache.put(numbered(1))
+    engine_file(cache).mkdir()
+    assert cache.get(KEY) is None
+    assert_one_line(told, str(engine_file(cache)), "rejected")
+    assert [entry.stored is None for entry in cache.entries() if entry.path == engine_file(cache)] == [True]
+    told.clear()
+    assert not cache.put(STORED)
+    assert_one_line(told, str(cache.folder), "VIDSR_CACHE")
+
+
+@posix
+def test_folder_secret_and_engines_are_for_the_user_alone(cache):
+    before = os.umask(0)
+    try:
+        cache.put(STORED)
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [cache.folder, *cache.folder.iterdir()]}
+    assert modes == {"engines": 0o700, "secret": 0o600, engine_file(cache).name: 0o600}
+    assert len((cache.folder / "secret").read_bytes()) == 32
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o720, 0o702, 0o777])
+def test_a_folder_that_others_can_write_is_not_used(cache, told, mode):
+    cache.put(STORED)
+    cache.folder.chmod(mode)
+    assert cache.get(KEY) is None
+    assert not cache.put(numbered(1))
+    assert cache.entries() == [] and cache.prune() == cache.clear() == 0
+    assert_one_line(told, str(cache.folder), f"chmod 700 {cache.folder}")
+    assert engine_file(cache).exists()
+    cache.folder.chmod(0o700)
+    assert cache.get(KEY) == STORED
+
+
+@posix
+def test_a_folder_that_others_can_only_read_is_used(cache, told):
+    cache.put(STORED)
+    cache.folder.chmod(0o755)
+    assert cache.get(KEY) == STORED and not told
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o660, 0o606, 0o640, 0o604])
+def test_a_secret_that_others_know_signs_nothing(cache, told, mode):
+    cache.put(STORED)
+    secret = cache.folder / "secret"
+    secret.chmod(mode)
+    assert cache.get(KEY) is None and not cache.put(STORED) and cache.entries() == []
+    assert_one_line(told, str(cache.folder), f"rm {secret}")
+    secret.unlink()
+    assert cache.put(STORED) and cache.get(KEY) == STORED
+
+
+@pytest.mark.parametrize("content", [b"", b"short", bytes(33)])
+def test_a_damaged_secret_is_said_with_its_cure(cache, told, content):
+    cache.put(STORED)
+    (cache.folder / "secret").write_bytes(content)
+    assert cache.get(KEY) is None and not cache.put(STORED)
+    assert_one_line(told, "damaged", f"rm {cache.folder / 'secret'}")
+
+
+def test_a_link_in_the_way_of_a_writer_is_not_followed(cache, told, tmp_path, monkeypatch):
+    cache.put(numbered(1))
+    (tmp_path / "precious").write_bytes(b"precious")
+    monkeypatch.setattr(files.secrets, "token_hex", lambda _: "guessed")
+    (cache.folder / f".{engine_file(cache).name}.guessed.part").symlink_to(tmp_path / "precious")
+    assert not cache.put(STORED)
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+
+
+def test_a_link_in_place_of_the_secret_is_not_followed(cache, told, tmp_path):
+    cache.put(STORED)
+    os.replace(cache.folder / "secret", tmp_path / "known")
+    (cache.folder / "secret").symlink_to(tmp_path / "known")
+    assert cache.get(KEY) is None and not cache.put(STORED)
+    assert_one_line(told, "a link", f"rm {cache.folder / 'secret'}")
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_an_engine_that_others_can_write_is_not_believed(cache, told, mode):
+    cache.put(STORED)
+    engine_file(cache).chmod(mode)
+    assert_rejected(cache, told, "other users")
+
+
+@root
+def test_what_another_user_owns_is_not_believed(cache, told):
+    cache.put(STORED)
+    os.chown(engine_file(cache), 12345, -1)
+    assert_rejected(cache, told, "another user")
+
+    os.chown(cache.folder / "secret", 12345, -1)
+    assert cache.get(KEY) is None and not cache.put(STORED)
+    assert_one_line(told, "another user", f"rm {cache.folder / 'secret'}")
+    os.chown(cache.folder / "secret", 0, -1)
+
+    fresh = EngineCache(cache.folder, notify=told.append)
+    os.chown(cache.folder, 12345, -1)
+    told.clear()
+    assert fresh.get(KEY) is None and not fresh.put(STORED)
+    assert_one_line(told, str(cache.folder), "another user", "VIDSR_CACHE")
+
+
+@posix
+def test_another_user_does_not_believe_what_this_one_wrote(cache, told, monkeypatch):
+    cache.put(STORED)
+    me = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+    assert cache.get(KEY) is None and not cache.put(STORED) and cache.entries() == []
+    assert_one_line(told, str(cache.folder), "another user")
+
+
+def test_where_files_have_no_modes_signatures_still_count(cache, told, monkeypatch):
+    monkeypatch.setattr(files, "_POSIX", False)
+    cache.put(STORED)
+    for path in [*cache.folder.iterdir(), cache.folder]:
+        path.chmod(0o777)
+    assert cache.get(KEY) == STORED and not told
+    engine_file(cache).write_bytes(engine_file(cache).read_bytes()[:-1] + b"x")
+    assert_rejected(cache, told)
+
+
+# Engines built ahead
+
+
+def test_adding_makes_engines_of_others_ones_own(cache, told, tmp_path):
+    ahead = replace(STORED, key=AHEAD, psnr=None)
+    twin = replace(ahead, key=replace(AHEAD, shape=(1, 3, 480, 720)))
+    for stored in (ahead, twin):
+        write_portable(tmp_path / "ahead", stored)
+    assert {stored.key for stored in cache.add(tmp_path / "ahead")} == {AHEAD, twin.key}
+    assert cache.get(KEY) == ahead
+    assert cache.get(replace(KEY, shape=(1, 3, 480, 720))) == twin
+    assert not told
+
+
+def test_adding_one_file_whatever_its_name(cache, tmp_path):
+    path = write_portable(tmp_path, STORED).rename(tmp_path / "from a friend")
+    assert cache.add(path) == [replace(STORED, psnr=None)]  # the comparison was of another machine
+    assert cache.get(KEY) == replace(STORED, psnr=None)
+
+
+def test_an_added_engine_takes_the_place_of_refusals(cache, tmp_path):
+    unrelated = replace(STORED, key=replace(KEY, dtype="fp32"), engine=b"", refused="wrong picture")
+    cache.put(replace(STORED, engine=b"", refused="wrong picture"))
+    cache.put(unrelated)
+    cache.add(write_portable(tmp_path, replace(STORED, key=AHEAD)))
+    found = cache.get(KEY)
+    assert found is not None and found.key == AHEAD and not found.refused
+    assert cache.get(unrelated.key) == unrelated
+
+
+def test_nothing_is_added_when_one_file_is_bad(cache, tmp_path):
+    write_portable(tmp_path, STORED)
+    path = write_portable(tmp_path, numbered(1))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UsageError, match=path.name) as raised:
+        cache.add(tmp_path)
+    assert "\n" not in str(raised.value)
+    assert cache.entries() == []
+
+
+def test_files_of_a_cache_cannot_be_added_as_they_are(cache, tmp_path):
+    stranger = EngineCache(tmp_path / "stranger")
+    stranger.put(STORED)
+    with pytest.raises(UsageError, match="not an engine that can be added"):
+        cache.add(stranger.folder)
+
+
+def test_adding_what_is_not_there(cache, tmp_path):
+    with pytest.raises(UsageError, match="No such file"):
+        cache.add(tmp_path / "missing")
+    with pytest.raises(UsageError, match=r"no \.engine files"):
+        cache.add(tmp_path)
+
+
+def test_a_portable_file_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="choose another folder"):
+        write_portable(tmp_path / "file", STORED)
+
+
+# Size
+
+
+def ages(cache: EngineCache, *stored: StoredEngine) -> None:
+    for age, one in enumerate(reversed(stored)):
+        os.utime(engine_file(cache, one.key), (1_000_000 - age, 1_000_000 - age))
+
+
+def kept(cache: EngineCache) -> set[int]:
+    return {entry.stored.key.shape[3] for entry in cache.entries() if entry.stored}
+
+
+def test_the_least_recently_used_goes_first(cache):
+    first, second, third, fourth = (numbered(number) for number in (1, 2, 3, 4))
+    for stored in (first, second, third):
+        cache.put(stored)
+    ages(cache, first, second, third)
+    cache.get(first.key)
+    cache.limit_bytes = 3 * engine_file(cache, first.key).stat().st_size
+    cache.put(fourth)
+    assert kept(cache) == {1, 3, 4}
+    assert [entry.stored.key.shape[3] for entry in cache.entries() if entry.stored][-1] == 3
+
+
+def test_what_was_just_put_stays_even_if_it_is_too_large_alone(cache):
+    cache.limit_bytes = 10
+    cache.put(numbered(1))
+    os.utime(engine_file(cache, numbered(1).key), (2**32, 2**32))  # a clock that once was wrong
+    cache.put(numbered(2))
+    assert kept(cache) == {2}
+    assert cache.prune() == 1 and kept(cache) == set()
+
+
+def test_refusals_and_bad_files_count(cache):
+    refusal = replace(numbered(1), engine=b"", refused="x")
+    cache.put(refusal)
+    (cache.folder / "junk.engine").write_bytes(bytes(5000))
+    ages(cache, refusal)
+    os.utime(cache.folder / "junk.engine", (1, 1))
+    cache.limit_bytes = 4000
+    cache.put(numbered(2))
+    assert kept(cache) == {1, 2} and not (cache.folder / "junk.engine").exists()
+
+
+CRASH = """
+import os, pathlib, sys
+from tests.test_engine_cache import STORED
+from vidsr.engine_cache import EngineCache
+os.fsync = lambda descriptor: os._exit(9)
+EngineCache(pathlib.Path(sys.argv[1])).put(STORED)
+"""
+
+
+def test_leftovers_of_crashed_writers_go_after_an_hour(cache):
+    cache.put(numbered(1))
+    assert subprocess.run([sys.executable, "-c", CRASH, str(cache.folder)], cwd=ROOT).returncode == 9
+    (leftover,) = cache.folder.glob("*.part")
+    assert cache.get(KEY) is None and len(cache.entries()) == 1
+    assert cache.prune() == 0 and leftover.exists()
+    os.utime(leftover, (leftover.stat().st_mtime - 3700,) * 2)
+    assert cache.prune() == 1 and not leftover.exists() and kept(cache) == {1}
+
+
+def test_remove_and_clear(cache, told):
+    for number in (1, 2, 3):
+        cache.put(numbered(number))
+    (cache.folder / "junk.engine").write_bytes(b"junk")
+    (junk,) = [entry for entry in cache.entries() if entry.stored is None]
+    assert junk.size == 4 and junk.reason
+    assert cache.remove(junk) and not cache.remove(junk)
+    secret = (cache.folder / "secret").read_bytes()
+    assert cache.clear() == 3 and cache.entries() == []
+    assert (cache.folder / "secret").read_bytes() == secret
+    assert not told
+
+
+def test_a_listing_says_what_people_ask(cache):
+    cache.put(STORED)
+    os.utime(engine_file(cache), (5, 5))
+    (entry,) = cache.entries()
+    assert (entry.path, entry.size, entry.used) == (engine_file(cache), engine_file(cache).stat().st_size, 5)
+    assert entry.stored == replace(STORED, engine=b"") and entry.reason == ""
+
+
+def test_a_listing_reads_no_engine(cache):
+    cache.put(replace(STORED, engine=bytes(1 << 20)))
+    content = bytearray(engine_file(cache).read_bytes())
+    content[-1] ^= 1
+    engine_file(cache).write_bytes(content)
+    assert cache.entries()[0].stored is not None  # its header is genuine
+    assert cache.get(KEY) is None
+
+
+# Places
+
+
+def test_the_folder_is_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("VIDSR_CACHE", str(tmp_path))
+    assert EngineCache().folder == tmp_path / "engines"
+    monkeypatch.setenv("VIDSR_CACHE", "~/there")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert EngineCache().folder == tmp_path / "there" / "engines"
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_the_folder_is_where_the_system_keeps_caches(monkeypatch, value):
+    monkeypatch.delenv("VIDSR_CACHE", raising=False)
+    if value is not None:
+        monkeypatch.setenv("VIDSR_CACHE", value)
+    assert EngineCache().folder == platformdirs.user_cache_path("vidsr", appauthor=False) / "engines"
+
+
+@pytest.mark.parametrize("value", ["~", "~nobody-of-that-name/cache"])
+def test_without_a_home_nothing_is_kept(monkeypatch, tmp_path, told, value):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VIDSR_CACHE", value)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it does where nobody's home is known
+    cache = EngineCache(notify=told.append)
+    assert cache.get(KEY) is None and not cache.put(STORED) and cache.entries() == []
+    assert_one_line(told, "no home folder", "VIDSR_CACHE")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_limit(monkeypatch, tmp_path):
+    monkeypatch.delenv("VIDSR_ENGINE_CACHE_MIB", raising=False)
+    assert EngineCache(tmp_path).limit_bytes == DEFAULT_LIMIT == 2 * 1024**3
+    monkeypatch.setenv("VIDSR_ENGINE_CACHE_MIB", "")
+    assert EngineCache(tmp_path).limit_bytes == DEFAULT_LIMIT
+    monkeypatch.setenv("VIDSR_ENGINE_CACHE_MIB", "100")
+    assert EngineCache(tmp_path).limit_bytes == 100 * 1024**2
+    assert EngineCache(tmp_path, limit_bytes=7).limit_bytes == 7
+
+
+@pytest.mark.parametrize("value", ["many", " ", "-1", "1.5", "1e3", "²", "9" * 5000])
+def test_a_limit_that_is_no_number(monkeypatch, tmp_path, value):
+    monkeypatch.setenv("VIDSR_ENGINE_CACHE_MIB", value)
+    with pytest.raises(UsageError, match="VIDSR_ENGINE_CACHE_MIB") as raised:
+        EngineCache(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("below", ["", "further", "further/down"])
+def test_a_file_where_the_folder_should_be(tmp_path, told, below):
+    (tmp_path / "file").write_bytes(b"")
+    cache = EngineCache(tmp_path / "file" / below, notify=told.append)
+    for _ in range(2):
+        assert cache.get(KEY) is None and not cache.put(STORED) and cache.entries() == []
+        assert cache.prune() == cache.clear() == 0
+    assert_one_line(told, str(cache.folder), "set VIDSR_CACHE")
+
+
+def failing(number: int, real=None, fails=lambda *_: True):
+    def function(*arguments, **options):
+        if fails(*arguments):
+            raise OSError(number, os.strerror(number))
+        return real(*arguments, **options)
+
+    return function
+
+
+def writes(path, flags, *_):
+    return bool(flags & os.O_CREAT)
+
+
+def is_engine(path, *_):
+    return Path(path).suffix == ".engine"
+
+
+def test_a_folder_that_can_only_be_read(cache, told, monkeypatch):
+    cache.put(STORED)
+    monkeypatch.setattr(os, "open", failing(errno.EROFS, os.open, writes))
+    for name in ("utime", "unlink", "replace", "link"):
+        monkeypatch.setattr(os, name, failing(errno.EROFS))
+    assert cache.get(KEY) == STORED and not told
+    assert not cache.put(numbered(1)) and not cache.put(numbered(2))
+    assert_one_line(told, str(cache.folder), "Read-only", "set VIDSR_CACHE")
+    (entry,) = cache.entries()
+    assert not cache.remove(entry) and cache.clear() == 0
+    cache.limit_bytes = 0
+    assert cache.prune() == 0
+    engine_file(cache).write_bytes(b"bad")
+    told.clear()
+    assert cache.get(KEY) is None and engine_file(cache).exists()
+    assert_one_line(told, "rejected")
+
+
+def test_a_folder_that_cannot_be_made(cache, told, monkeypatch):
+    monkeypatch.setattr(os, "mkdir", failing(errno.EROFS))
+    assert cache.get(KEY) is None and not cache.put(STORED) and cache.entries() == []
+    assert_one_line(told, str(cache.folder), "Read-only", "set VIDSR_CACHE")
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["folder in use", "new folder"])
+def test_a_full_disk_leaves_nothing_behind(cache, told, monkeypatch, before):
+    if before:
+        cache.put(numbered(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing(errno.ENOSPC))
+        assert not cache.put(STORED) and not cache.put(STORED)
+    assert_one_line(told, str(cache.folder), "No space left", "set VIDSR_CACHE")
+    assert {path.suffix for path in cache.folder.iterdir()} == ({"", ".engine"} if before else set())
+    assert cache.put(STORED) and cache.get(KEY) == STORED
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_real_write_that_fails(cache, told, monkeypatch):
+    cache.put(numbered(1))
+    real = os.open
+
+    def full(path, flags, *rest):
+        return real("/dev/full" if writes(path, flags) else path, flags & ~os.O_EXCL, *rest)
+
+    monkeypatch.setattr(os, "open", full)
+    assert not cache.put(STORED)
+    assert_one_line(told, "No space left")
+
+
+def test_a_file_that_cannot_be_read_stays(cache, told, monkeypatch):
+    cache.put(STORED)
+    real = os.open
+    monkeypatch.setattr(os, "open", failing(errno.EIO, real, is_engine))
+    assert cache.get(KEY) is None
+    assert all("Input/output error" in line for line in told) and len(told) == 1
+    assert engine_file(cache).exists() and cache.entries()[0].reason
+
+
+def test_files_that_vanish_meanwhile_are_no_trouble(cache, told, monkeypatch):
+    cache.put(STORED)
+    cache.put(numbered(1))
+    real_open, real_lstat = os.open, os.lstat
+    monkeypatch.setattr(os, "open", failing(errno.ENOENT, real_open, is_engine))
+    assert cache.entries() == [] and cache.get(KEY) is None
+    monkeypatch.setattr(os, "lstat", failing(errno.ENOENT, real_lstat, is_engine))
+    cache.limit_bytes = 0
+    assert cache.entries() == [] and cache.prune() == 0 and cache.clear() == 0
+    assert not told
+
+
+def test_without_anybody_to_tell_it_is_a_warning(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.warns(RuntimeWarning, match="set VIDSR_CACHE"):
+        EngineCache(tmp_path / "file").put(STORED)
+
+
+# Two processes
+
+
+def work(folder: Path, start, number: int, results) -> None:
+    """Put and get the same few keys as the other process, as fast as can be."""
+    told: list[str] = []
+    cache = EngineCache(folder, limit_bytes=60_000, notify=told.append)
+    start.wait()
+    wrong = hits = 0
+    for turn in range(60):
+        stored = replace(numbered(1 + turn % 5, 20_000), engine=bytes([number, turn]) * 10_000)
+        put = cache.put(stored)
+        found = cache.get(stored.key)
+        hits += found is not None
+        # Either process's engine of this key, never a mixture of two.
+        wrong += not put or (found is not None and found.engine != found.engine[:2] * 10_000)
+        cache.entries()
+    results.put((wrong, hits, told))
+
+
+def test_two_processes_at_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    start, results = context.Barrier(2), context.Queue()
+    folder = tmp_path / "deep" / "engines"
+    processes = [context.Process(target=work, args=(folder, start, number, results)) for number in (1, 2)]
+    for process in processes:
+        process.start()
+    outcomes = [results.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join()
+    assert [(wrong, told) for wrong, _, told in outcomes] == [(0, [])] * 2
+    assert all(hits for _, hits, _ in outcomes)
+    assert all(entry.stored for entry in EngineCache(folder).entries())
+    assert not list(folder.glob("*.part"))
+
+
+def first(folder: Path, start, results) -> None:
+    told: list[str] = []
+    start.wait()
+    results.put((EngineCache(folder, notify=told.append).put(STORED), told))
+
+
+def test_processes_that_start_at_once_have_one_secret(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    start, results = context.Barrier(3), context.Queue()
+    processes = [context.Process(target=first, args=(tmp_path / "engines", start, results)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    assert [results.get(timeout=120) for _ in processes] == [(True, [])] * 3
+    for process in processes:
+        process.join()
+    assert EngineCache(tmp_path / "engines").get(KEY) == STORED
+
+
+def test_whoever_makes_the_secret_second_takes_the_first(cache, told, monkeypatch):
+    """The other process makes its secret at the worst of moments: when this one is about to put its own in place."""
+    link, other = os.link, EngineCache(cache.folder)
+
+    def late(source, target):
+        monkeypatch.setattr(os, "link", link)
+        assert other.put(numbered(1))
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", late)
+    assert cache.put(STORED)
+    assert other.get(KEY) == STORED and cache.get(numbered(1).key) == numbered(1)
+    assert {path.suffix for path in cache.folder.iterdir()} == {"", ".engine"} and not told

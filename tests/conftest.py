@@ -11,7 +11,7 @@ import pytest
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Tests that need a GPU are skipped without one, unless VIDSR_REQUIRE_CUDA=1 says that there must be one."""
     if item.get_closest_marker("cuda"):
-        from vidsr.backends.cuda import cuda_missing
+        from vidsr.backends.gpu import cuda_missing
 
         if reason := cuda_missing():
             (pytest.fail if os.environ.get("VIDSR_REQUIRE_CUDA") == "1" else pytest.skip)(reason)

@@ -15,8 +15,9 @@ from torch import nn
 
 from vidsr.backends import available_backends, choose_backend, fallbacks, open_backend
 from vidsr.backends.base import BackendSpec
-from vidsr.backends.cuda import CudaBackend, _has_kernels, cuda_missing
+from vidsr.backends.cuda import CudaBackend
 from vidsr.backends.fused import FusedCompact
+from vidsr.backends.gpu import cuda_missing, has_kernels
 from vidsr.backends.nearest import NearestBackend
 from vidsr.backends.planes import choose_precision, cpu_has_bf16
 from vidsr.backends.pytorch import TorchBackend
@@ -488,7 +489,7 @@ def test_fallbacks_are_the_slower_ones_that_work(monkeypatch):
     ],
 )
 def test_kernels_for_a_device(built_for, device, runs):
-    assert _has_kernels(*device, built_for) == runs
+    assert has_kernels(*device, built_for) == runs
 
 
 def test_nearest_repeats_samples():

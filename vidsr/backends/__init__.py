@@ -54,7 +54,7 @@ def available_backends() -> dict[str, str | None]:
     if importlib.util.find_spec("torch") is None:
         missing = "PyTorch is not installed: pip install torch"
         return {name: None if name == "nearest" else f"{name}: {missing}" for name in _NAMES}
-    from vidsr.backends.cuda import cuda_missing
+    from vidsr.backends.gpu import cuda_missing
     from vidsr.backends.tensorrt import tensorrt_missing
 
     return {"tensorrt": tensorrt_missing(), "cuda": cuda_missing(), "cpu": None, "nearest": None}

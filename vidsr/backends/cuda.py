@@ -8,18 +8,16 @@ only starts things, so its cores are left to the encoders. Planes travel, not RG
 
 from __future__ import annotations
 
-import ctypes.util
-import re
-import threading
 import warnings
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vidsr.backends.base import BackendSpec, Notify, Pending
+from vidsr.backends.gpu import cuda_missing, device_name, explained
 from vidsr.backends.planes import PlaneGenerator, available_bytes, choose_precision, model_name, tensor
 from vidsr.backends.tiles import activation_bytes, auto_tile
 from vidsr.checkpoint import load_generator
@@ -61,7 +59,7 @@ class CudaBackend:
         self._notify = notify or (lambda message: warnings.warn(message, RuntimeWarning, stacklevel=3))
         self._device = device or torch.device("cuda", torch.cuda.current_device())
         precision = choose_precision(spec.precision, self._device.type)
-        with _explained(self._device):
+        with explained(self._device):
             self._planes = PlaneGenerator(generator, spec, precision, self._device)
             self._bytes = activation_bytes(self._planes.generator)
             if execution == "compile":
@@ -85,7 +83,7 @@ class CudaBackend:
             raise ValueError(f"batch: got {batch.format.name}, expected {self.spec.source_format.name}")
         parts: list[_Job] = []
         done = 0
-        with _explained(self._device):
+        with explained(self._device):
             while done < len(batch):
                 try:
                     self._make_lanes(batch)
@@ -97,7 +95,7 @@ class CudaBackend:
         result_format, result_color = self.spec.result_format, self.spec.result_color
 
         def result() -> FrameBatch:
-            with _explained(self._device):
+            with explained(self._device):
                 frames = tuple(frame for part in parts for frame in part.frames())
             return FrameBatch(frames, result_format, result_color)
 
@@ -125,7 +123,7 @@ class CudaBackend:
             if self._tile and not self.spec.tile:
                 self._notify(f"device memory is short: each picture is worked on in tiles of {self._tile} pixels")
         dtype = torch.from_numpy(batch.frames[0].planes[0][:0].copy()).dtype
-        self._lanes = [Lane(shapes, self._chunk, dtype, self._device) for _ in range(LANES)]
+        self._lanes = [Lane(shapes, self._chunk, dtype, self._device, self._streams) for _ in range(LANES)]
 
     def _fit(self, width: int, height: int) -> tuple[int, int]:
         """How many frames at once, and the tile, that keep the work in half of the memory that is free.
@@ -166,57 +164,54 @@ class CudaBackend:
         streams = self._streams
         lane = self._lanes[self._next % LANES]
         self._next += 1
-        with streams.on(streams.upload):
-            streams.upload.wait_event(lane.computed)  # the batch before it in this lane has been read
-            for i, target in enumerate(lane.inputs):
-                target.copy_(self._gather([frame.planes[i] for frame in frames], target), non_blocking=True)
-            lane.uploaded.record(streams.upload)
-        with streams.on(streams.compute):
-            streams.compute.wait_event(lane.uploaded)
-            streams.compute.wait_event(lane.downloaded)  # and its result has been taken
-            if not lane.ready:
-                self._prepare(lane)
-            if lane.graph is None:
-                lane.outputs = self._enlarge(lane.inputs)
-            else:
-                lane.graph.replay()
-            lane.computed.record(streams.compute)
-        with streams.on(streams.download):
-            streams.download.wait_event(lane.computed)
-            results = [self._host(output.shape, output.dtype) for output in lane.outputs]
-            for result, output in zip(results, lane.outputs, strict=True):
-                result.copy_(output, non_blocking=True)
-            lane.downloaded.record(streams.download)
-            arrived = streams.event()
-            arrived.record(streams.download)
+        pinned = [self._gather([f.planes[i] for f in frames], target) for i, target in enumerate(lane.inputs)]
+        streams.upload.wait_event(lane.computed)  # the batch before it in this lane has been read
+        streams.run(streams.upload, lambda: _copy(pinned, lane.inputs))
+        lane.uploaded.record(streams.upload)
+        streams.compute.wait_event(lane.uploaded)
+        streams.compute.wait_event(lane.downloaded)  # and its result has been taken
+        if not lane.outputs:
+            streams.run(streams.compute, lambda: self._prepare(lane))
+        streams.run(streams.compute, lambda: self._compute(lane))
+        lane.computed.record(streams.compute)
+        results = [self._host(output.shape, output.dtype) for output in lane.outputs]
+        streams.download.wait_event(lane.computed)
+        streams.run(streams.download, lambda: _copy(lane.outputs, results))
+        lane.downloaded.record(streams.download)
+        arrived = streams.event()
+        arrived.record(streams.download)
         return _Job(frames, results, arrived)
 
     def _prepare(self, lane: Lane) -> None:
-        """The first time in a lane: what libraries choose at their first call, then the graph.
+        """The first time in a lane: what libraries choose at their first call, room for the result, the graph.
 
         The input is already a real batch. Graphs share one pool of memory: they run one after the other on one stream
         and leave nothing behind there but their outputs, which the lanes keep.
         """
-        lane.ready = True
-        if not self._graphs:
-            return
-        for _ in range(2):
+        outputs = self._enlarge(lane.inputs)
+        if self._graphs:
             self._enlarge(lane.inputs)
-        torch.cuda.current_stream().synchronize()
-        graph = torch.cuda.CUDAGraph()
-        self._pool = self._pool or torch.cuda.graph_pool_handle()
-        try:
-            # Other threads encode meanwhile; only what this one does may end up in the graph.
-            with torch.cuda.graph(graph, self._pool, self._streams.compute, capture_error_mode="thread_local"):
-                lane.outputs = self._enlarge(lane.inputs)
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or isinstance(error.__context__, torch.OutOfMemoryError):
-                # A capture that was cut short ends in an error of its own.
-                raise torch.OutOfMemoryError(str(error)) from error
-            self._graphs = False
-            self._notify(f"no CUDA graph ({first_line(error)}): kernels are started one by one, which is slower")
-            return
-        lane.graph = graph
+            torch.cuda.current_stream().synchronize()
+            graph = torch.cuda.CUDAGraph()
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            try:
+                # Other threads encode meanwhile; only what this one does may end up in the graph.
+                with torch.cuda.graph(graph, self._pool, self._streams.compute, capture_error_mode="thread_local"):
+                    outputs = self._enlarge(lane.inputs)
+                lane.graph = graph
+            except RuntimeError as error:
+                if isinstance(error, torch.OutOfMemoryError) or isinstance(error.__context__, torch.OutOfMemoryError):
+                    # A capture that was cut short ends in an error of its own.
+                    raise torch.OutOfMemoryError(str(error)) from error
+                self._graphs = False
+                self._notify(f"no CUDA graph ({first_line(error)}): kernels are started one by one, which is slower")
+        lane.outputs = outputs
+
+    def _compute(self, lane: Lane) -> None:
+        if lane.graph is None:
+            _copy(self._enlarge(lane.inputs), lane.outputs)
+        else:
+            lane.graph.replay()
 
     def _enlarge(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         return [plane.contiguous() for plane in self._planes(inputs, self._tile or 0)]
@@ -238,19 +233,18 @@ class Lane:
     """Device memory for one batch, its graph, and the events that keep batches apart."""
 
     def __init__(
-        self, shapes: tuple[tuple[int, int], ...], chunk: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
+        self, shapes: tuple[tuple[int, int], ...], chunk: int, dtype: torch.dtype, device: torch.device,
+        streams: _Streams,
+    ) -> None:  # fmt: skip
         self.shapes = shapes
         self.inputs = [torch.empty((chunk, *shape), dtype=dtype, device=device) for shape in shapes]
         self.outputs: list[Tensor] = []
         self.graph: Any = None
-        self.ready = False
-        event: Any = torch.cuda.Event if device.type == "cuda" else _AtOnce
-        self.uploaded, self.computed, self.downloaded = event(), event(), event()
+        self.uploaded, self.computed, self.downloaded = streams.event(), streams.event(), streams.event()
 
 
 class _Job:
-    """Frames on their way: `results` hold them once `arrived`."""
+    """Frames on their way: `results` hold them once they have `arrived`."""
 
     def __init__(self, frames: Sequence[Frame], results: list[Tensor], arrived: Any) -> None:
         self._times = [(frame.pts, frame.duration) for frame in frames]
@@ -260,6 +254,28 @@ class _Job:
         self._arrived.synchronize()
         planes = [result.numpy() for result in self._results]
         return [Frame(tuple(plane[i] for plane in planes), *times) for i, times in enumerate(self._times)]
+
+
+class _Streams:
+    """Three streams of a GPU; of the CPU, on which all is done by the time it returns, three that need no waiting."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        make: Any = (lambda: torch.cuda.Stream(device)) if self._cuda else _AtOnce
+        self.upload, self.compute, self.download = make(), make(), make()
+
+    def run(self, stream: Any, work: Callable[[], None]) -> None:
+        """Give `work` to a stream; it is done after all that the stream was given, and told to wait for, before."""
+        with torch.cuda.stream(stream) if self._cuda else nullcontext():
+            work()
+
+    def event(self) -> Any:
+        # Blocking: a thread that waits sleeps, and leaves its core to an encoder.
+        return torch.cuda.Event(blocking=True) if self._cuda else _AtOnce()
+
+    def synchronize(self) -> None:
+        for stream in (self.upload, self.compute, self.download):
+            stream.synchronize()
 
 
 class _AtOnce:
@@ -272,89 +288,11 @@ class _AtOnce:
     def synchronize(self) -> None: ...
 
 
-class _Streams:
-    def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
-        make: Any = (lambda: torch.cuda.Stream(device)) if self._cuda else _AtOnce
-        self.upload, self.compute, self.download = make(), make(), make()
-
-    def on(self, stream: Any) -> AbstractContextManager[Any]:
-        return torch.cuda.stream(stream) if self._cuda else nullcontext()
-
-    def event(self) -> Any:
-        # Blocking: a thread that waits sleeps, and leaves its core to an encoder.
-        return torch.cuda.Event(blocking=True) if self._cuda else _AtOnce()
-
-    def synchronize(self) -> None:
-        for stream in (self.upload, self.compute, self.download):
-            stream.synchronize()
-
-
-class _explained:
-    """CUDA's errors, other than those of memory, as one line. After one the device cannot be used in this process."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if self._device.type != "cuda" or not isinstance(error, RuntimeError):
-            return
-        if isinstance(error, torch.OutOfMemoryError):
-            raise BackendError(f"{device_name(self._device)}: out of device memory: free some, or use --backend cpu")
-        if re.search("CUDA|cuDNN|CUDNN", str(error)):
-            raise BackendError(f"{device_name(self._device)}: {first_line(error)}; run it again to go on") from error
+def _copy(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        target.copy_(source, non_blocking=True)
 
 
 def frames_at_once(width: int, height: int) -> int:
     """How many pictures of that size are given to the device at once where memory allows."""
     return max(1, min(MOST_FRAMES, _CHUNK_PIXELS // (width * height)))
-
-
-_probing = threading.Lock()
-
-
-def cuda_missing() -> str | None:
-    """One line why CUDA cannot be used here, with the cure, or None when it can."""
-    if not torch.backends.cuda.is_built():
-        return f"cuda: this PyTorch ({torch.__version__}) has no CUDA: install a build that has, see pytorch.org"
-    with _probing, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        usable = torch.cuda.is_available()
-    if not usable:
-        said = next((first_line(w.message) for w in caught if "CUDA" in str(w.message)), "")
-        if not said and ctypes.util.find_library("cuda") is None:
-            said = "no NVIDIA driver is installed"
-        return f"cuda: no usable NVIDIA GPU ({said or 'none found'}): install NVIDIA's driver, or update it"
-    try:
-        torch.cuda.init()
-        major, minor = torch.cuda.get_device_capability()
-    except (RuntimeError, AssertionError) as error:
-        return f"cuda: the GPU cannot be opened ({first_line(error)})"
-    if not _has_kernels(major, minor, torch.cuda.get_arch_list()):
-        return (
-            f"cuda: this PyTorch ({torch.__version__}) has no kernels for {torch.cuda.get_device_name()} (compute "
-            f"capability {major}.{minor}): install a build that has, see pytorch.org"
-        )
-    return None
-
-
-def _has_kernels(major: int, minor: int, built_for: Sequence[str]) -> bool:
-    """Whether a device of that compute capability can run a PyTorch built for `built_for` ("sm_86", "compute_90").
-
-    Machine code runs on its own major version from its minor version on; "compute" is compiled for anything newer.
-    """
-    for name in built_for:
-        kind, _, number = name.rstrip("af").partition("_")
-        own = divmod(int(number), 10) if number.isdigit() else (99, 0)
-        if kind == "sm" and own[0] == major and own[1] <= minor:
-            return True
-        if kind == "compute" and own <= (major, minor):
-            return True
-    return not built_for
-
-
-def device_name(device: torch.device) -> str:
-    """For people."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from vidsr.backends import compiler
 from vidsr.backends.base import BackendSpec, Notify
 from vidsr.backends.compiler import Engine, Package
-from vidsr.backends.cuda import CudaBackend, Lane, cuda_missing, device_name, frames_at_once
+from vidsr.backends.cuda import CudaBackend, Lane, frames_at_once
+from vidsr.backends.gpu import cuda_missing, device_name
 from vidsr.backends.planes import PlaneGenerator, model_name
 from vidsr.backends.tiles import windows
 from vidsr.checkpoint import load_generator

@@ -1,8 +1,10 @@
 """One contract for all backends, then what is particular to each."""
 
+import re
 import subprocess
 import sys
 import threading
+import warnings
 from dataclasses import replace
 
 import cv2
@@ -450,6 +452,39 @@ def test_what_is_missing_is_explained(name):
         with pytest.raises(BackendError) as caught:
             call()
         assert str(caught.value) == reason
+
+
+def raising(error):
+    def fail(*_):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("patches", "reason"),
+    [
+        ({"backends.cuda.is_built": lambda: False}, r"this PyTorch \(.*\) has no CUDA.*: install a build that has"),
+        ({"cuda.is_available": lambda: False}, r"no usable NVIDIA GPU \(.+\): install NVIDIA's driver, or update it"),
+        (
+            {"cuda.is_available": lambda: warnings.warn("CUDA initialization: driver too old (found 11040).\nUpdate it")},
+            r"no usable NVIDIA GPU \(CUDA initialization: driver too old \(found 11040\)\)",
+        ),
+        ({"cuda.init": raising(RuntimeError("CUDA error: out of memory\nmore"))}, r"cannot be opened \(CUDA error: out of"),
+        ({"cuda.get_device_capability": lambda: (6, 1)}, r"no kernels for NVIDIA X \(compute capability 6\.1\): install"),
+        ({}, None),
+    ],
+)
+def test_why_cuda_cannot_be_used(monkeypatch, patches, reason):
+    good = {
+        "backends.cuda.is_built": lambda: True, "cuda.is_available": lambda: True, "cuda.init": lambda: None,
+        "cuda.get_device_capability": lambda: (8, 9), "cuda.get_arch_list": lambda: ["sm_75", "sm_86"],
+        "cuda.get_device_name": lambda: "NVIDIA X",
+    }  # fmt: skip
+    for name, value in (good | patches).items():
+        monkeypatch.setattr(f"torch.{name}", value)
+    found = cuda_missing()
+    assert found is None if reason is None else re.search(rf"^cuda: .*{reason}", found) and "\n" not in found
 
 
 @pytest.mark.skipif(cuda_missing() is None, reason="CUDA works here")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes.util
+import ctypes
+import os
 import re
 import threading
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,16 +20,16 @@ _probing = threading.Lock()
 
 def cuda_missing() -> str | None:
     """One line why CUDA cannot be used here, with the cure, or None when it can."""
+    no_driver = None if _driver() else "no NVIDIA driver is installed"
     if not torch.backends.cuda.is_built():
-        return f"cuda: this PyTorch ({torch.__version__}) has no CUDA: install a build that has, see pytorch.org"
+        also = f", and {no_driver}" if no_driver else ""
+        return f"cuda: this PyTorch ({torch.__version__}) has no CUDA{also}: install a build that has, see pytorch.org"
     with _probing, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         usable = torch.cuda.is_available()
     if not usable:
-        said = next((first_line(w.message) for w in caught if "CUDA" in str(w.message)), "")
-        if not said and ctypes.util.find_library("cuda") is None:
-            said = "no NVIDIA driver is installed"
-        return f"cuda: no usable NVIDIA GPU ({said or 'none found'}): install NVIDIA's driver, or update it"
+        said = next((first_line(w.message) for w in caught if "CUDA" in str(w.message)), no_driver or "none found")
+        return f"cuda: no usable NVIDIA GPU ({said}): install NVIDIA's driver, or update it"
     try:
         torch.cuda.init()
         major, minor = torch.cuda.get_device_capability()
@@ -39,6 +41,16 @@ def cuda_missing() -> str | None:
             f"capability {major}.{minor}): install a build that has, see pytorch.org"
         )
     return None
+
+
+@cache
+def _driver() -> bool:
+    """Whether the library is there that comes with NVIDIA's driver, not with PyTorch."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+        return True
+    except OSError:
+        return False
 
 
 def has_kernels(major: int, minor: int, built_for: Sequence[str]) -> bool:

@@ -21,9 +21,10 @@ def episode(tmp_path_factory):
 def test_help_names_every_option():
     done = vidsr("upscale", "--help")
     options = (
-        "output model backend codec crf preset encoder-option pixel-format start duration scale tile drop overwrite"
+        "output model backend codec crf preset encoder-option pixel-format start duration scale tile drop overwrite "
+        "restart quiet verbose precision threads jobs hwaccel no-verify"
     )
-    for option in [*options.split(), "restart", "quiet", "verbose", "precision", "threads", "no-verify"]:
+    for option in options.split():
         assert f"--{option}" in done.stdout
     assert vidsr("--help").returncode == 0 and vidsr("--version").stdout.startswith("vidsr")
 
@@ -111,6 +112,15 @@ def test_a_picture_is_not_overwritten_and_stays_a_picture(tmp_path):
     assert quick(tmp_path / "a.png").returncode == 2
     assert quick(tmp_path / "a.png", "-o", tmp_path / "a.mkv").returncode == 2
     assert (tmp_path / "a.2x.png").read_text() == "mine"
+
+
+def test_several_segments_at_once(tmp_path):
+    write_episode(tmp_path / "long.mkv", frames=760, keyframes=20)
+    done = quick(tmp_path / "long.mkv", "-o", tmp_path / "a.mkv", "--jobs", 3)
+    assert done.returncode == 0, done.stderr
+    assert "760 of 760 frames" in done.stderr and "segment 3 of 3" in done.stderr and "proved" in done.stderr
+    for number in (0, 33):
+        assert quick(tmp_path / "long.mkv", "-o", tmp_path / "b.mkv", "--jobs", number).returncode == 2
 
 
 def test_encoder_options_reach_the_encoder(episode, tmp_path):

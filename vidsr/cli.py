@@ -22,6 +22,7 @@ from vidsr.checkpoint import DEFAULT_MODEL, installed_models
 from vidsr.encode import CODECS
 from vidsr.errors import UsageError, VidsrError
 from vidsr.frames import TimeRange
+from vidsr.hardware import GPU_ENCODERS, decoder_missing, encoder_missing
 from vidsr.jobs import SCALES, Options, check_output, default_output, make_spec, prepare
 from vidsr.pipeline import run
 from vidsr.probe import probe as probe_file
@@ -69,15 +70,17 @@ def main() -> None:
 @click.option("--overwrite", is_flag=True, help="Replace a result that exists.")
 @click.option("--restart", is_flag=True, help="Throw unfinished work away instead of going on with it.")
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Installed model (see `vidsr models`) or a .safetensors file.")
-@click.option("--backend", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--backend", default="auto", show_default=True, help="auto, tensorrt, cuda or cpu.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True)
 @click.option("--tile", default="auto", show_default=True, metavar="auto|N", help="Work on squares of N source pixels, for small memory; the result is the same.")
-@click.option("--codec", default="auto", show_default=True, help=f"{', '.join(CODECS)}; auto: x264, x265 for HDR10 and 12 bit.")
-@click.option("--crf", type=float, help="Quality; lower is better and larger. [default: x264 17, x265 18, svtav1 24]")
-@click.option("--preset", help="Encoder speed. [default: x264 veryfast, x265 fast, svtav1 8]")
+@click.option("--codec", default="auto", show_default=True, help=f"{', '.join(CODECS)}; auto: h264_nvenc or hevc_nvenc (10 bit) where they work, else x264; x265 for HDR10 and 12 bit.")
+@click.option("--crf", type=float, help="Quality; lower is better and larger. [default: x264 17, x265 18, svtav1 24; nvenc: h264 19, hevc 20, av1 26]")
+@click.option("--preset", help="Encoder speed. [default: x264 veryfast, x265 fast, svtav1 8, nvenc p5]")
 @click.option("--encoder-option", "encoder_options", multiple=True, metavar="K=V", help="Any other option of the encoder, by FFmpeg's name; repeat it.")
 @click.option("--pixel-format", metavar="NAME", help="Such as yuv420p or yuv420p10le. [default: the source's]")
-@click.option("--threads", type=click.IntRange(1, 64), help="Encoder threads. [default: the cores, 16 at most]")
+@click.option("--threads", type=click.IntRange(1, 64), help="Encoder threads. [default: the cores, shared among the jobs, 16 at most]")
+@click.option("--jobs", type=click.IntRange(1, 32), help="Segments worked on at once. [default: 1 on a CPU; with a GPU as many as keep the encoders busy]")
+@click.option("--hwaccel", type=click.Choice(["auto", "off", "cuda"]), default="auto", show_default=True, help="Decode and encode on the GPU: where it works, never, or decode there or fail.")
 @click.option("--start", type=Seconds(), default=0.0, help="Begin here: seconds or H:MM:SS.")
 @click.option("--duration", type=Seconds(), help="Do only this much.")
 @click.option("--drop", multiple=True, metavar="WHAT", help=f"Leave tracks out: a number, or {', '.join(DROP_WORDS)}; repeat it.")
@@ -230,14 +233,17 @@ def _guarded(action: Callable[[], None]) -> None:
 @main.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The result to plan for: its container decides what can be kept.")
-@click.option("--machine", is_flag=True, help="What this machine can run on, and what each backend lacks.")
+@click.option("--machine", is_flag=True, help="What this machine can run on, and what each backend and GPU codec lacks.")
 def probe(file: Path | None, output: Path | None, machine: bool) -> None:
     """What is in FILE, what will be kept, which colour was assumed and why."""
     if machine or file is None:
         if not machine:
             raise click.UsageError("name a FILE, or ask for --machine")
         for name, reason in available_backends().items():
-            click.echo(f"{name}: {reason or 'ready'}")
+            click.echo(reason or f"{name}: ready")
+        click.echo(f"hardware decoding: {decoder_missing() or 'ready'}")
+        for encoder in GPU_ENCODERS:
+            click.echo(f"{encoder}: {encoder_missing(encoder) or 'ready'}")
         return
 
     def show() -> None:

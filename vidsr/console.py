@@ -62,11 +62,12 @@ class Console:
             meter = _Meter()
 
             def show(where: Where) -> None:
-                if self._bar is not None and where.step != "upscaling":
-                    self._bar.update(task, total=where.done, completed=where.done, state=where.step)
-                elif self._bar is not None:
+                bar = self._bar  # which another thread may take down meanwhile
+                if bar is not None and where.step != "upscaling":
+                    bar.update(task, total=where.done, completed=where.done, state=where.step)
+                elif bar is not None:
                     state = f"{meter.fps(where):.1f} fps, segment {where.segment} of {where.segments}"
-                    self._bar.update(task, total=where.total, completed=where.done, state=state)
+                    bar.update(task, total=where.total, completed=where.done, state=state)
 
             self._bar.start()
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,6 +14,7 @@ from numpy._core._multiarray_umath import __cpu_features__
 
 from vidsr.errors import OutputError, UsageError
 from vidsr.frames import ColorSpec, Frame, HdrMetadata, PixelFormat, StreamInfo
+from vidsr.hardware import cores
 from vidsr.media import publish, write_failure
 from vidsr.report import Report
 
@@ -24,7 +24,10 @@ _420, _422, _444 = (1, 1), (1, 0), (0, 0)
 
 @dataclass(frozen=True)
 class Codec:
-    """An encoder vidsr knows how to drive. depths, chroma: what it takes. presets: its own names, in FFmpeg's words."""
+    """An encoder vidsr knows how to drive. depths, chroma: what it takes. presets: its own names, in FFmpeg's words.
+
+    software: of an encoder on the GPU, what does the same without one.
+    """
 
     name: str
     encoder: str
@@ -34,8 +37,10 @@ class Codec:
     max_crf: int
     preset: str | None
     presets: tuple[str, ...] = ()
+    software: str = ""
 
 
+_NVENC = tuple(f"p{i}" for i in range(1, 8))
 _X26X = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
 CODECS = {
     codec.name: codec
@@ -44,6 +49,9 @@ CODECS = {
         Codec("x265", "libx265", (8, 10, 12), (_420, _422, _444), 18, 51, "fast", _X26X),
         Codec("svtav1", "libsvtav1", (8, 10), (_420,), 24, 63, "8", tuple(str(i) for i in range(14))),
         Codec("ffv1", "ffv1", (8, 10, 12, 16), (_420, _422, _444), None, 0, None),
+        Codec("h264_nvenc", "h264_nvenc", (8,), (_420, _444), 19, 51, "p5", _NVENC, "x264"),
+        Codec("hevc_nvenc", "hevc_nvenc", (8, 10), (_420,), 20, 51, "p5", _NVENC, "x265"),
+        Codec("av1_nvenc", "av1_nvenc", (8, 10), (_420,), 26, 63, "p5", _NVENC, "svtav1"),
     )
 }
 
@@ -95,12 +103,14 @@ def make_settings(
     color: ColorSpec, threads: int, report: Report,
 ) -> EncodeSettings:  # fmt: skip
     """All options of the encoder, resolved. UsageError for a crf, preset or option the encoder does not know."""
-    options: dict[str, str] = {"threads": str(threads)}
+    # On a GPU: constant quality, which needs the target rate of 0; and x264's distance between keyframes.
+    options = {"rc": "vbr", "b": "0", "g": "250"} if codec.software else {"threads": str(threads)}
     if codec.crf is not None:
         value = codec.crf if crf is None else crf
-        if not 0 <= value <= codec.max_crf:
-            raise UsageError(f"--crf {value:g}: {codec.name} takes 0 to {codec.max_crf}")
-        options["crf"] = f"{value:g}"
+        lowest = 1 if codec.software else 0  # there, 0 would mean: choose for me
+        if not lowest <= value <= codec.max_crf:
+            raise UsageError(f"--crf {value:g}: {codec.name} takes {lowest} to {codec.max_crf}")
+        options["cq" if codec.software else "crf"] = f"{value:g}"
     elif crf is not None:
         raise UsageError(f"--crf: {codec.name} is lossless and takes none")
     if codec.preset is not None:
@@ -121,6 +131,8 @@ def make_settings(
         own += [f"lp={min(threads, 6)}"]
     if color.chroma_location != "left" and codec.name in ("x264", "x265"):
         own.append(f"chromaloc={ {'center': 1, 'topleft': 2}[color.chroma_location] }")
+    elif color.chroma_location != "left" and codec.software:
+        options["chroma_sample_location"] = color.chroma_location
     if video.hdr is not None:
         own += _hdr_options(codec.name, video.hdr, report)
     known = {option.name for option in _supported_options(codec.encoder)}
@@ -194,6 +206,7 @@ class _Writer:
                  time_base: Fraction, rate: Fraction, sample_aspect: Fraction) -> None:  # fmt: skip
         self.path, self.settings, self.format, self.color = path, settings, format, color
         self.time_base, self.rate, self.sample_aspect = time_base, rate, sample_aspect
+        self.layout = encoder_layout(settings.encoder, format)
         self.container: Any = None
         self.ranks: dict[int, int] = {}
         self.last: int | None = None
@@ -208,11 +221,8 @@ class _Writer:
         self.ranks[time] = self.taken
         self.taken += 1
         self.last = time
-        picture = av.VideoFrame(width, height, self.format.name)
-        for plane, target in zip(frame.planes, picture.planes):
-            rows, columns = plane.shape
-            stride = target.line_size // plane.itemsize
-            np.frombuffer(memoryview(target), plane.dtype)[: rows * stride].reshape(rows, stride)[:, :columns] = plane
+        picture = av.VideoFrame(width, height, self.layout)
+        _fill(picture, frame.planes)
         picture.pts, picture.time_base, picture.duration = time, self.time_base, frame.duration
         color = self.color
         picture.colorspace, picture.color_range = color.matrix_code, 2 if color.full_range else 1
@@ -243,7 +253,7 @@ class _Writer:
         options = dict(self.settings.options)
         self.stream = self.container.add_stream(self.settings.encoder, rate=self.rate, options=options)
         context = self.stream.codec_context
-        context.width, context.height, context.pix_fmt = width, height, self.format.name
+        context.width, context.height, context.pix_fmt = width, height, self.layout
         context.sample_aspect_ratio = self.sample_aspect
         context.color_primaries, context.color_trc = self.color.primaries, self.color.transfer
         context.colorspace, context.color_range = self.color.matrix_code, 2 if self.color.full_range else 1
@@ -260,7 +270,25 @@ class _Writer:
             self.container.mux(packet)
 
 
+def encoder_layout(encoder: str, format: PixelFormat) -> str:
+    """FFmpeg's name of the pixel format that `encoder` takes `format` in; NVENC knows ten bits as P010 only."""
+    return "p010le" if encoder.endswith("_nvenc") and format.bits == 10 else format.name
+
+
+def _fill(picture: av.VideoFrame, planes: tuple[np.ndarray, ...]) -> None:
+    """Write `planes` into a picture of their own layout, or into P010: chroma interleaved, ten bits the upper ones."""
+    targets = []
+    for target in picture.planes:
+        samples: np.ndarray = np.frombuffer(memoryview(target), planes[0].dtype)
+        stride = target.line_size // planes[0].itemsize
+        targets.append(samples[: len(samples) // stride * stride].reshape(-1, stride))
+    p010 = picture.format.name == "p010le"
+    if p010:
+        targets = [targets[0], targets[1][:, 0::2], targets[1][:, 1::2]]
+    for plane, rows in zip(planes, targets):
+        rows[: plane.shape[0], : plane.shape[1]] = plane << 6 if p010 else plane
+
+
 def default_threads() -> int:
     """Encoder threads: the cores this process may use, 16 at most (more cost x264 quality)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, 16))
+    return max(1, min(cores(), 16))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import ceil
 from pathlib import Path
 
-from vidsr.backends import choose_backend
+from vidsr.backends import choose_backend, fallbacks
 from vidsr.backends.base import BackendSpec
 from vidsr.checkpoint import DEFAULT_MODEL, find_model
 from vidsr.colorspec import result_color
-from vidsr.encode import CODECS, choose_codec, default_threads, make_settings, result_format
-from vidsr.errors import OutputError, UsageError
-from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, TimeRange
+from vidsr.decode import ONE_THREAD_SAMPLES, gpu_missing
+from vidsr.encode import CODECS, Codec, choose_codec, default_threads, encoder_layout, make_settings, result_format
+from vidsr.errors import BackendError, OutputError, UsageError
+from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, StreamInfo, TimeRange
+from vidsr.hardware import cores, decoder_missing, encoder_missing, free_memory
 from vidsr.pipeline import Job
 from vidsr.probe import probe
 from vidsr.report import Report
@@ -21,6 +24,9 @@ from vidsr.segments import file_sha256
 from vidsr.stitch import FORMATS, choose_tracks, output_format
 
 SCALES = (2, 3, 4)
+GPU_BACKENDS = ("tensorrt", "cuda")
+MOST_JOBS = 8  # chosen unasked
+FRAMES_HELD = 80  # of the result by a segment at work: about 70 in the encoder, which looks ahead, the rest before it
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class Options:
     encoder_options: Mapping[str, str] = field(default_factory=dict)
     pixel_format: str | None = None
     threads: int | None = None
+    jobs: int | None = None
+    hwaccel: str = "auto"
     start: float = 0.0
     duration: float | None = None
     drop: frozenset[str] = frozenset()
@@ -77,8 +85,9 @@ def make_spec(
         raise UsageError(f"--scale {options.scale}: choose 2, 3 or 4")
     name = choose_backend(options.backend)
     model = "" if name == "nearest" else str(find_model(options.model).path)
+    instead = fallbacks(name) if options.backend == "auto" else ()
     return BackendSpec(
-        name, model, options.scale, source_format, source_color, format, color, options.tile, options.precision
+        name, model, options.scale, source_format, source_color, format, color, options.tile, options.precision, instead
     )
 
 
@@ -102,22 +111,85 @@ def prepare(source: Path, options: Options, report: Report) -> Job:
         raise UsageError(f"{output}: FFV1 cannot live in {output.suffix}: use .mkv")
     format = result_format(video.format, codec, options.pixel_format, report)
     _check_size(info, options.scale, format)
+    codec = _choose_encoder(options, codec, video, format, report)
     color = result_color(video.color, format)
     keep = choose_tracks(info, output, options.drop)
     _announce(info, container, report)
     for track in keep.dropped:
         report.warn(f"dropped: {track}")
-    threads = options.threads or default_threads()
-    settings = make_settings(codec, options.crf, options.preset, options.encoder_options, video, color, threads, report)
     spec = make_spec(options, video.format, video.color, format, color)
+    workers, threads = choose_jobs(options, spec, codec, video)
+    settings = make_settings(codec, options.crf, options.preset, options.encoder_options, video, color, threads, report)
+    on_gpu = _decodes_on_gpu(options.hwaccel, info, report)
     remembered = {
         "scale": options.scale, "model": Path(spec.model).stem or "none", "backend": spec.name,
         "weights": file_sha256(Path(spec.model)) if spec.model else "", "precision": spec.precision, "tile": spec.tile,
         "codec": codec.name, "encoder_options": dict(settings.options), "pixel_format": format.name,
         "color": asdict(color), "start": span.start, "end": span.end,
     }  # fmt: skip
-    batch_size = 4 if spec.name == "cuda" else 1
-    return Job(info, output, spec, settings, keep, span, batch_size, options.restart, options.check, remembered)
+    batch = 4 if spec.name in GPU_BACKENDS else 1
+    return Job(
+        info, output, spec, settings, keep, span, batch, workers, on_gpu, options.restart, options.check, remembered
+    )
+
+
+def choose_jobs(options: Options, spec: BackendSpec, codec: Codec, video: StreamInfo) -> tuple[int, int]:
+    """(segments to work on at once, threads of each one's encoder).
+
+    Beside a GPU's upscaling an encoder on the CPU is what everything waits for, and x264 does not fill many cores by
+    itself. The threads, which the bytes of the result depend on, follow from what was asked for and the cores, never
+    from the memory that is free just now.
+    """
+    wanted = options.jobs or 1
+    if options.jobs is None and spec.name in GPU_BACKENDS:
+        # An encoder on the GPU needs another beside it only while one begins or ends, and drivers allow few.
+        wanted = 2 if codec.software else max(1, min(MOST_JOBS, cores() // 4))
+    threads = options.threads or (default_threads() if wanted == 1 else max(2, min(16, ceil(cores() / wanted))))
+    if options.jobs is None and wanted > 1:
+        format = spec.result_format
+        shapes = format.plane_shapes(video.width * spec.scale, video.height * spec.scale)
+        held = FRAMES_HELD * format.dtype.itemsize * sum(rows * columns for rows, columns in shapes)
+        wanted = max(1, min(wanted, free_memory() // 2 // held))
+    return wanted, threads
+
+
+def _choose_encoder(options: Options, codec: Codec, video: StreamInfo, format: PixelFormat, report: Report) -> Codec:
+    """`codec`, or for "auto" one on the GPU that works here and takes what was asked for."""
+
+    def missing(codec: Codec) -> str | None:
+        size = video.width * options.scale, video.height * options.scale
+        return encoder_missing(codec.encoder, encoder_layout(codec.encoder, format), *size)
+
+    if options.codec != "auto":
+        if codec.software and (reason := missing(codec)):
+            raise BackendError(f"--codec {codec.name}: {reason}; use --codec {codec.software} or auto")
+        return codec
+    gpu = CODECS["h264_nvenc" if format.bits == 8 else "hevc_nvenc"]
+    takes = format.family == "yuv" and format.bits in gpu.depths and format.chroma_shift in gpu.chroma
+    takes = takes and options.preset in (None, *gpu.presets) and not options.encoder_options
+    takes = takes and (options.crf is None or options.crf >= 1)
+    if options.hwaccel == "off" or video.hdr is not None or not takes:
+        return codec
+    if reason := missing(gpu):
+        if options.hwaccel != "auto":
+            report.warn(f"encoding with {codec.name} on the CPU, {gpu.name} does not work here: {reason}")
+        return codec
+    report.warn(f"encoding on the GPU with {gpu.name}; --codec {codec.name} encodes on the CPU")
+    return gpu
+
+
+def _decodes_on_gpu(hwaccel: str, info: SourceInfo, report: Report) -> bool:
+    video = info.video
+    if hwaccel == "off" or (hwaccel == "auto" and video.width * video.height <= ONE_THREAD_SAMPLES):
+        return False
+    reason = gpu_missing(info.path, video)
+    if reason is None:
+        report.warn("decoding on the GPU, which hides damage inside pictures; --hwaccel off decodes on the CPU")
+    elif hwaccel != "auto":
+        raise BackendError(f"{info.path}: --hwaccel {hwaccel}: {reason}; use --hwaccel auto or off")
+    elif decoder_missing() is None:  # a GPU, but not for this file
+        report.warn(f"decoding on the CPU: {reason}")
+    return reason is None
 
 
 def _check_size(info: SourceInfo, scale: int, format: PixelFormat) -> None:

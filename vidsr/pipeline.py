@@ -3,17 +3,18 @@
     plan ─► for each segment:  decode ─► batch ─► upscale ─► encode ─► segment file  ─► stitch ─► verify
 
 Every stage is a generator over the one before it; prefetch() puts decoding and upscaling into threads of their own, so
-that both overlap with encoding.
+that both overlap with encoding, and in_parallel() works on several segments at once, which share one backend.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import av
@@ -26,7 +27,7 @@ from vidsr.encode import EncodeSettings, encode
 from vidsr.errors import OutputError, VerifyError
 from vidsr.frames import Frame, SourceInfo, TimeRange
 from vidsr.media import fsync
-from vidsr.prefetch import prefetch
+from vidsr.prefetch import in_parallel, prefetch
 from vidsr.report import Report
 from vidsr.segments import Plan, Segment, SegmentResult, Workspace, check_resumable, file_sha256, make_plan
 from vidsr.stitch import Keep, stitch
@@ -38,7 +39,11 @@ WHOLE = TimeRange()
 
 @dataclass(frozen=True)
 class Job:
-    """One episode to upscale, every choice made. settings: what plan.json remembers besides source and versions."""
+    """One episode to upscale, every choice made.
+
+    workers: segments worked on at once. decode_on_gpu: see decode.decode.
+    settings: what plan.json remembers besides source and versions.
+    """
 
     info: SourceInfo
     output: Path
@@ -47,6 +52,8 @@ class Job:
     keep: Keep
     span: TimeRange = WHOLE
     batch_size: int = 1
+    workers: int = 1
+    decode_on_gpu: bool = False
     restart: bool = False
     check: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
@@ -54,7 +61,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is. done, total: frames, resumed ones included; segment: 1-based number of `segments`.
+    """Where a run is. done, total: frames, resumed ones included; segment: 1-based number of the furthest one begun.
 
     step: "upscaling", then "joining" and "proving", which take a moment with long episodes.
     """
@@ -129,43 +136,60 @@ def _make_segments(
     progress: Callable[[Progress], None],
 ) -> list[SegmentResult]:  # fmt: skip
     """Make every segment that is not there yet; all results in order."""
-    found = {segment.index: work.load_result(segment.index) for segment in plan.segments}
-    done = resumed = sum(len(result.pts) for result in found.values() if result is not None)
-    backend: Backend | None = None
-    results = []
-    try:
-        for segment in plan.segments:
-            result = found[segment.index]
-            if result is None:
-                backend = backend or open_backend(job.backend)
-                before = done
+    found = [work.load_result(segment.index) for segment in plan.segments]
+    results = [result for result in found if result is not None]
+    missing = [segment for segment, result in zip(plan.segments, found) if result is None]
+    if missing:
+        resumed = sum(len(result.pts) for result in results)
+        where = Progress(resumed, plan.packets, 0, len(plan.segments), resumed)
+        turn, counting = Lock(), Lock()
+
+        def took(segment: Segment) -> None:
+            nonlocal where
+            with counting:
+                where = replace(where, done=where.done + 1, segment=max(where.segment, segment.index + 1))
+                progress(where)
+
+        with closing(open_backend(job.backend)) as backend:
+
+            def make(segment: Segment) -> Generator[None, None, SegmentResult]:
                 own = Report(report.warn)
                 frames: list[Frame] = []
-                for frame in segment_stages(job, segment, work.video_path(segment.index), backend, own):
-                    frames.append(replace(frame, planes=()))
-                    done += 1
-                    progress(Progress(done, plan.packets, segment.index + 1, len(plan.segments), resumed))
+                path = work.video_path(segment.index)
+                with closing(segment_stages(job, segment, path, backend, own, turn)) as stages:
+                    for frame in stages:
+                        frames.append(replace(frame, planes=()))
+                        took(segment)
+                        yield
                 pts = tuple(sorted(frame.pts for frame in frames))
-                digest = file_sha256(work.video_path(segment.index)) if pts else ""
+                digest = file_sha256(path) if pts else ""
                 result = SegmentResult(segment.index, pts, tuple(f.duration for f in frames), digest, dict(own.counts))
                 work.save_result(result)
-                assert done - before == len(pts)
-            for what, number in result.counts.items():
-                report.count(what, number)
-            results.append(result)
-    finally:
-        if backend is not None:
-            backend.close()
+                return result
+
+            results += in_parallel(make, missing, job.workers)
+    results.sort(key=lambda result: result.index)
+    for result in results:
+        for what, number in result.counts.items():
+            report.count(what, number)
     return results
 
 
-def segment_stages(job: Job, segment: Segment, path: Path, backend: Backend, report: Report) -> Iterator[Frame]:
-    """The stages of one segment, composed. Yields each frame as the encoder has taken it."""
+def segment_stages(
+    job: Job, segment: Segment, path: Path, backend: Backend, report: Report,
+    turn: AbstractContextManager[Any] | None = None,
+) -> Generator[Frame, None, None]:  # fmt: skip
+    """The stages of one segment, composed. Yields each frame as the encoder has taken it.
+
+    turn: a lock for the backend, where several segments are worked on at once.
+    """
     video, spec = job.info.video, job.backend
-    decoded = decode(job.info.path, video, segment.start, segment.end, segment.seek, report)
-    grouped = batches(prefetch(decoded, depth=8, name="decode"), job.batch_size, video.format, video.color)
-    upscaled = prefetch(upscale(grouped, backend), depth=2, name="upscale")
-    with closing(upscaled):  # type: ignore[type-var]
+    decoded = decode(job.info.path, video, segment.start, segment.end, segment.seek, report, job.decode_on_gpu)
+    decoded = prefetch(decoded, depth=8, name="decode")
+    upscaled = upscale(batches(decoded, job.batch_size, video.format, video.color), backend, turn)
+    upscaled = prefetch(upscaled, depth=2, name="upscale")
+    # Both by name: an error that lies about keeps the stages it came through, and with them their threads.
+    with closing(decoded), closing(upscaled):
         yield from encode(
             upscaled, path, job.encoder, spec.result_format, spec.result_color,
             video.time_base, video.rate, video.sample_aspect,

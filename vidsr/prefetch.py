@@ -1,13 +1,16 @@
-"""The only threads of the pipeline: a generator runs ahead of its consumer, by a bounded number of items."""
+"""The only threads of the pipeline: a generator that runs ahead of its consumer, and several that run side by side."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 from queue import Empty, Full, Queue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 _POLL_SECONDS = 0.1
 
 
@@ -18,7 +21,7 @@ class _End:
         self.error = error
 
 
-def prefetch(items: Iterable[T], depth: int = 2, name: str = "prefetch") -> Iterator[T]:
+def prefetch(items: Iterable[T], depth: int = 2, name: str = "prefetch") -> Generator[T, None, None]:
     """Yield `items` in order, produced by a thread that is at most `depth` items ahead.
 
     An exception in the thread is raised here, after the items before it. When the consumer closes this generator (or
@@ -72,3 +75,44 @@ def prefetch(items: Iterable[T], depth: int = 2, name: str = "prefetch") -> Iter
     finally:
         stop.set()
         thread.join()
+
+
+def in_parallel(work: Callable[[T], Generator[Any, None, R]], items: Sequence[T], workers: int = 1) -> list[R]:
+    """What the generators `work(item)` return, in the items' order, up to `workers` of them running at once.
+
+    They yield wherever they can be stopped. The first exception closes the others at their next yield, begins no more,
+    and is raised when all have ended. One worker is the caller's own thread.
+    """
+    stop = threading.Event()
+    if min(workers, len(items)) <= 1:
+        return [_run(work(item), stop) for item in items]
+    errors: list[BaseException] = []
+
+    def attempt(item: T) -> R | None:
+        try:
+            return None if stop.is_set() else _run(work(item), stop)
+        except BaseException as error:  # raised in the caller
+            errors.append(error)
+            stop.set()
+            return None
+
+    with ThreadPoolExecutor(min(workers, len(items)), thread_name_prefix="worker") as pool:
+        try:
+            tasks = [pool.submit(attempt, item) for item in items]
+            wait(tasks)
+        except BaseException:  # the caller is interrupted; leaving the pool waits for its threads
+            stop.set()
+            raise
+    if errors:
+        raise errors[0]
+    return [task.result() for task in tasks]  # type: ignore[misc]  # None only after an error
+
+
+def _run(steps: Generator[Any, None, R], stop: threading.Event) -> R:
+    with closing(steps):
+        while not stop.is_set():
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+    return None  # type: ignore[return-value]  # stopped: nobody looks at the results any more

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,6 +16,7 @@ from vidsr.backends.fused import FusedCompact
 from vidsr.backends.tiles import in_tiles, reduce_by_area
 from vidsr.color import from_rgb, to_rgb
 from vidsr.errors import UsageError
+from vidsr.hardware import free_memory
 from vidsr.models.fold import Folded, FoldedCompact, fold
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -108,19 +108,7 @@ def cpu_has_bf16() -> bool:
 
 def available_bytes(device: torch.device) -> int:
     """Memory free for the taking on `device`."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        words = Path("/proc/meminfo").read_text().split()
-        free = int(words[words.index("MemAvailable:") + 1]) * 1024
-    except (OSError, ValueError):
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    try:  # a container's own limit
-        group = Path("/sys/fs/cgroup")
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        return max(0, min(free, limit - used))
-    except (OSError, ValueError):  # none, or "max"
-        return free
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else free_memory()
 
 
 def model_name(spec: BackendSpec) -> str:

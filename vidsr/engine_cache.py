@@ -13,8 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import platformdirs
-
 from vidsr.engine_file import (
     EngineKey,
     Rejected,
@@ -232,7 +230,11 @@ class EngineCache:
 
 def _default_folder() -> Path:
     named = os.environ.get("VIDSR_CACHE")
-    return Path(os.path.expanduser(named) if named else platformdirs.user_cache_dir("vidsr", False)) / "engines"
+    if named:
+        return Path(os.path.expanduser(named)) / "engines"
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("vidsr", False)) / "engines"
 
 
 def _default_limit() -> int:

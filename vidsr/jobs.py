@@ -83,7 +83,7 @@ def make_spec(
     """The backend to open. UsageError for an unknown scale, model or backend."""
     if options.scale not in SCALES:
         raise UsageError(f"--scale {options.scale}: choose 2, 3 or 4")
-    name = choose_backend(options.backend)
+    name = choose_backend(options.backend, options.precision)
     model = "" if name == "nearest" else str(find_model(options.model).path)
     instead = fallbacks(name) if options.backend == "auto" else ()
     return BackendSpec(

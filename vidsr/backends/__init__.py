@@ -60,14 +60,15 @@ def available_backends() -> dict[str, str | None]:
     return {"tensorrt": tensorrt_missing(), "cuda": cuda_missing(), "cpu": None, "nearest": None}
 
 
-def choose_backend(name: str = "auto") -> str:
-    """`name` itself, or for "auto" the fastest backend that runs here.
+def choose_backend(name: str = "auto", precision: str = "auto") -> str:
+    """`name` itself, or for "auto" the fastest backend that runs here, at `precision` if one is asked for.
 
     UsageError for a name that is none; BackendError, with the reason, for one that cannot run here.
     """
     backends = available_backends()
     if name == "auto":
-        name = next((n for n in _NAMES if n != "nearest" and backends[n] is None), "cpu")
+        unfit = {"nearest"} if precision in ("auto", "fp16") else {"nearest", "tensorrt"}  # engines are fp16
+        name = next((n for n in _NAMES if n not in unfit and backends[n] is None), "cpu")
     if name not in backends:
         raise UsageError(f"backend {name!r}: use auto or one of {', '.join(_NAMES)}")
     reason = backends[name]

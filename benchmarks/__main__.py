@@ -2,19 +2,53 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any, NoReturn
+
 import click
 
-from benchmarks.stages import stages
-from benchmarks.structure import structure
+from vidsr.errors import VidsrError
+
+COMMANDS = ("fps", "gpu", "stages", "structure")  # each in the module of its name
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Loads a command when it is asked for: a machine that lacks what one needs still runs the others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        try:
+            return getattr(importlib.import_module(f"benchmarks.{name}"), name)  # type: ignore[no-any-return]
+        except ModuleNotFoundError as error:
+            return _unusable(name, str(error.name))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except VidsrError as error:
+            click.echo(f"benchmarks: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+def _unusable(name: str, missing: str) -> click.Command:
+    reason = f"{name} needs {missing}, which is not installed: pip install {missing}"
+
+    def refuse(arguments: tuple[str, ...]) -> NoReturn:
+        raise VidsrError(reason)
+
+    everything = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
+    settings = {"ignore_unknown_options": True}
+    return click.Command(name, settings, refuse, [everything], help=reason, add_help_option=False)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Measure vidsr on this machine."""
 
-
-main.add_command(stages)
-main.add_command(structure)
 
 if __name__ == "__main__":
     main()

@@ -41,7 +41,7 @@ def planes_of(backend: CudaBackend | TorchBackend) -> PlaneGenerator:
 def _parts_of_cpu(backend: TorchBackend, batch: FrameBatch) -> tuple[Any, ...]:
     frame = batch.frames[0]
     backend(FrameBatch((frame,), batch.format, batch.color))  # chooses the tile
-    timer, tile = stopwatch(torch.device("cpu")), backend._tile or 0
+    timer, tile = stopwatch(torch.device("cpu")), backend._tile(batch.width, batch.height)
     stacks = [tensor(plane)[None] for plane in frame.planes]
     results = backend._planes(stacks, tile)
 

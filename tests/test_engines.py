@@ -44,7 +44,7 @@ def test_engines_travel_to_the_machine_that_has_the_card(rtx, tmp_path, cache):
     assert cache.entries() == []
     listed = call("list", folder)
     assert listed.count("compute capability 8.6, 8.9, 12.0, not compared yet") == 2
-    assert "4x40x30 fp16, tensorrt_rtx" in listed
+    assert "16x40x30 fp16, tensorrt_rtx" in listed
     assert "2 engines added" in call("add", folder)
     assert "2 engines, " in call("list")
     key = cache.entries()[0].stored.key

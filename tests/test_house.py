@@ -10,11 +10,12 @@ GROUND = {
     "errors", "frames", "report", "media", "ebml", "colorspec", "batch", "prefetch", "checkpoint", "models", "color",
     "hardware", "engine_file",
 }  # fmt: skip
-STAGES = {"probe", "segments", "decode", "upscale", "encode", "stitch", "verify", "stills"}
+STAGES = {"probe", "segments", "decode", "upscale", "reuse", "encode", "stitch", "verify", "stills"}
 # A stage's own parts, and the proof, which reads both files as probe and decode do.
 ALLOWED = {
     "stitch": {"matroska", "restore"},
     "upscale": {"backends.base"},
+    "reuse": {"backends.base"},
     "stills": {"backends.base"},
     "verify": {"probe", "decode", "compare"},
     "compare": {"decode"},

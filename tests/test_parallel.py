@@ -52,7 +52,7 @@ def expected(episode, tmp_path_factory):
 class Watched:
     """A backend that knows who calls it, and can fail at a frame."""
 
-    in_flight = 2
+    in_flight, context, patch = 2, 0, 0
 
     def __init__(self, spec, fails_at=None):
         self._inner, self._fails_at = open_backend(spec), fails_at

@@ -105,9 +105,9 @@ def test_an_engine_is_built_compared_and_kept(workshop, cache, generator):
     first = Run(cache, generator)
     expected = on_cuda_path(generator)(BATCH)
     assert same(first(BATCH), expected) and same(first(BATCH), expected)
-    assert workshop.built == [(4, 3, 30, 40)]
+    assert workshop.built == [(16, 3, 30, 40)]
     assert first.stored.psnr >= 45 and not first.stored.refused and first.stored.engine
-    assert len(first.said) == 1 and "4 pictures of 40x30" in first.said[0]
+    assert len(first.said) == 1 and "16 pictures of 40x30" in first.said[0]
     second = Run(cache, generator)
     assert same(second(BATCH), expected)
     assert len(workshop.built) == 1 and second.said == []
@@ -222,7 +222,7 @@ def test_tiles_need_one_engine(workshop, cache):
     run = Run(cache, tile=24)
     result = run(batch)
     size = 24 + 2 * run.backend._planes.generator.radius
-    assert workshop.built == [(4, 3, size, size)]
+    assert workshop.built == [(16, 3, size, size)]
     whole = on_cuda_path()(batch)
     for p, q in zip(result.frames[0].planes, whole.frames[0].planes):
         assert np.abs(p.astype(int) - q).max() <= 1

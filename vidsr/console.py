@@ -66,7 +66,7 @@ class Console:
                 if bar is not None and where.step != "upscaling":
                     bar.update(task, total=where.done, completed=where.done, state=where.step)
                 elif bar is not None:
-                    state = f"{meter.fps(where):.1f} fps, segment {where.segment} of {where.segments}"
+                    state = f"{meter.fps(where):.1f} fps, segment {where.segment} of {where.segments}{_reused(where)}"
                     bar.update(task, total=where.total, completed=where.done, state=state)
 
             self._bar.start()
@@ -92,10 +92,14 @@ class Console:
                 left = (where.total - where.done) / fps if fps else 0.0
                 self.say(
                     f"{name}: {where.done} of {where.total} frames, {fps:.1f} fps, {clock(left)} left, "
-                    f"segment {where.segment} of {where.segments}"
+                    f"segment {where.segment} of {where.segments}{_reused(where)}"
                 )
 
         return show
+
+
+def _reused(where: Where) -> str:
+    return f", {where.reused:.0%} reused" if where.reused >= 0.005 else ""
 
 
 class _Meter:

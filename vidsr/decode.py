@@ -95,7 +95,7 @@ def _between(
     def inside(pts: int | None) -> bool:
         return pts is None or ((start is None or pts >= start) and (end is None or pts < end))
 
-    for frame, corrupt in _decode(path, video, seek, inside, report, on_gpu):
+    for frame in _decode(path, video, seek, inside, report, on_gpu):
         if not landed and seek is not None and start is not None and frame.pts > start:
             # The container's index lied and we landed behind the first frame: read from the beginning instead.
             break
@@ -104,9 +104,9 @@ def _between(
             continue
         if end is not None and frame.pts >= end:
             return
-        if corrupt and on_gpu:
+        if frame.corrupt and on_gpu:
             raise _GpuError("a frame decodes with errors")
-        if corrupt:
+        if frame.corrupt:
             report.count("frames that decoded with errors")
         yield frame
     else:
@@ -116,8 +116,8 @@ def _between(
 
 def _decode(
     path: Path, video: StreamInfo, seek: int | None, inside: Callable[[int | None], bool], report: Report, on_gpu: bool
-) -> Iterator[tuple[Frame, bool]]:
-    """Every frame from `seek` on, and whether the decoder found errors in it.
+) -> Iterator[Frame]:
+    """Every frame from `seek` on.
 
     inside: whether damage at a pts is to be counted; what lies before a segment is counted by the one before it.
     """
@@ -158,7 +158,7 @@ def _decode(
                     if on_gpu:
                         raise _GpuError(str(error)) from error
                     raise
-                yield Frame(planes, picture.pts, picture.duration or 0), picture.is_corrupt
+                yield Frame(planes, picture.pts, picture.duration or 0, bool(picture.is_corrupt))
 
 
 def _gpu_decoder(stream: Any, video: StreamInfo) -> Any:

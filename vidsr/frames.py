@@ -99,11 +99,13 @@ class Frame:
     planes: arrays [rows, columns], uint8 or uint16 as the format says; rows may be padded apart in memory (strides).
     pts: presentation timestamp in the stream's time_base units.
     duration: in time_base units; 0 when unknown.
+    corrupt: the decoder met errors in it.
     """
 
     planes: tuple[np.ndarray, ...]
     pts: int = 0
     duration: int = 0
+    corrupt: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from math import ceil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from vidsr.backends import choose_backend, fallbacks
 from vidsr.backends.base import BackendSpec
 from vidsr.checkpoint import DEFAULT_MODEL, find_model
 from vidsr.colorspec import result_color
-from vidsr.decode import ONE_THREAD_SAMPLES, gpu_missing
+from vidsr.decode import ONE_THREAD_SAMPLES, decode, gpu_missing
 from vidsr.encode import CODECS, Codec, choose_codec, default_threads, encoder_layout, make_settings, result_format
 from vidsr.errors import BackendError, OutputError, UsageError
 from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, StreamInfo, TimeRange
@@ -20,12 +21,14 @@ from vidsr.hardware import cores, decoder_missing, encoder_missing, free_memory
 from vidsr.pipeline import Job
 from vidsr.probe import probe
 from vidsr.report import Report
+from vidsr.reuse import Tolerance, choose_tolerance
 from vidsr.segments import file_sha256
 from vidsr.stitch import FORMATS, choose_tracks, output_format
 
 SCALES = (2, 3, 4)
 GPU_BACKENDS = ("tensorrt", "cuda")
 MOST_JOBS = 8  # chosen unasked
+SAMPLED = 24  # frames that follow each other, to find out what counts as still
 FRAMES_HELD = 80  # of the result by a segment at work: about 70 in the encoder, which looks ahead, the rest before it
 
 
@@ -49,6 +52,7 @@ class Options:
     threads: int | None = None
     jobs: int | None = None
     hwaccel: str = "auto"
+    reuse: str = "auto"
     start: float = 0.0
     duration: float | None = None
     drop: frozenset[str] = frozenset()
@@ -121,15 +125,37 @@ def prepare(source: Path, options: Options, report: Report) -> Job:
     workers, threads = choose_jobs(options, spec, codec, video)
     settings = make_settings(codec, options.crf, options.preset, options.encoder_options, video, color, threads, report)
     on_gpu = _decodes_on_gpu(options.hwaccel, info, report)
+    still = choose_reuse(options.reuse, spec, info)
     remembered = {
         "scale": options.scale, "model": Path(spec.model).stem or "none", "backend": spec.name,
         "weights": file_sha256(Path(spec.model)) if spec.model else "", "precision": spec.precision, "tile": spec.tile,
+        "reuse": "off" if still is None else asdict(still),
         "codec": codec.name, "encoder_options": dict(settings.options), "pixel_format": format.name,
         "color": asdict(color), "start": span.start, "end": span.end,
     }  # fmt: skip
     batch = 4 if spec.name in GPU_BACKENDS else 1
     return Job(
-        info, output, spec, settings, keep, span, batch, workers, on_gpu, options.restart, options.check, remembered
+        info, output, spec, settings, keep, span, batch, workers, on_gpu, still, options.restart, options.check,
+        remembered,
+    )  # fmt: skip
+
+
+def choose_reuse(wanted: str, spec: BackendSpec, info: SourceInfo) -> Tolerance | None:
+    """What counts as still, or None for no reuse. UsageError for a word other than auto, exact and off.
+
+    auto looks at a second of frames in three places. The stand-in for a generator loses nothing, so neither does this.
+    """
+    if wanted not in ("auto", "exact", "off"):
+        raise UsageError(f"--reuse {wanted}: choose auto, exact or off")
+    if wanted == "off":
+        return None
+    if wanted == "exact" or spec.name == "nearest":
+        return Tolerance()
+    video = info.video
+    length = int((info.duration or 0) / video.time_base)
+    places = [None] + [length * part // 100 for part in (40, 75) if length]
+    return choose_tolerance(
+        (list(islice(decode(info.path, video, None, None, at, Report()), SAMPLED)) for at in places), video.format
     )
 
 

@@ -1,6 +1,7 @@
 """The whole run, from a file to its enlarged and proven copy. Read this first.
 
     plan ─► for each segment:  decode ─► batch ─► upscale ─► encode ─► segment file  ─► stitch ─► verify
+                                                  (reuse: only what moves)
 
 Every stage is a generator over the one before it; prefetch() puts decoding and upscaling into threads of their own, so
 that both overlap with encoding, and in_parallel() works on several segments at once, which share one backend.
@@ -29,6 +30,7 @@ from vidsr.frames import Frame, SourceInfo, TimeRange
 from vidsr.media import fsync
 from vidsr.prefetch import in_parallel, prefetch
 from vidsr.report import Report
+from vidsr.reuse import Saved, Tolerance, reuse
 from vidsr.segments import Plan, Segment, SegmentResult, Workspace, check_resumable, file_sha256, make_plan
 from vidsr.stitch import Keep, stitch
 from vidsr.upscale import upscale
@@ -41,7 +43,7 @@ WHOLE = TimeRange()
 class Job:
     """One episode to upscale, every choice made.
 
-    workers: segments worked on at once. decode_on_gpu: see decode.decode.
+    workers: segments worked on at once. decode_on_gpu: see decode.decode. reuse: of still areas; None: never.
     settings: what plan.json remembers besides source and versions.
     """
 
@@ -54,6 +56,7 @@ class Job:
     batch_size: int = 1
     workers: int = 1
     decode_on_gpu: bool = False
+    reuse: Tolerance | None = None
     restart: bool = False
     check: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
@@ -63,6 +66,7 @@ class Job:
 class Progress:
     """Where a run is. done, total: frames, resumed ones included; segment: 1-based number of the furthest one begun.
 
+    reused: the share of the pictures upscaled so far that was taken from earlier results.
     step: "upscaling", then "joining" and "proving", which take a moment with long episodes.
     """
 
@@ -71,6 +75,7 @@ class Progress:
     segment: int
     segments: int
     resumed: int
+    reused: float = 0.0
     step: str = "upscaling"
 
 
@@ -143,11 +148,14 @@ def _make_segments(
         resumed = sum(len(result.pts) for result in results)
         where = Progress(resumed, plan.packets, 0, len(plan.segments), resumed)
         turn, counting = Lock(), Lock()
+        savings: list[Saved] = []
 
         def took(segment: Segment) -> None:
             nonlocal where
             with counting:
-                where = replace(where, done=where.done + 1, segment=max(where.segment, segment.index + 1))
+                done, furthest = where.done + 1, max(where.segment, segment.index + 1)
+                given, all = sum(s.pixels for s in savings), sum(s.all for s in savings)
+                where = replace(where, done=done, segment=furthest, reused=1 - given / all if all else 0.0)
                 progress(where)
 
         with closing(open_backend(job.backend)) as backend:
@@ -156,7 +164,8 @@ def _make_segments(
                 own = Report(report.warn)
                 frames: list[Frame] = []
                 path = work.video_path(segment.index)
-                with closing(segment_stages(job, segment, path, backend, own, turn)) as stages:
+                savings.append(Saved())
+                with closing(segment_stages(job, segment, path, backend, own, turn, savings[-1])) as stages:
                     for frame in stages:
                         frames.append(replace(frame, planes=()))
                         took(segment)
@@ -177,16 +186,20 @@ def _make_segments(
 
 def segment_stages(
     job: Job, segment: Segment, path: Path, backend: Backend, report: Report,
-    turn: AbstractContextManager[Any] | None = None,
+    turn: AbstractContextManager[Any] | None = None, saved: Saved | None = None,
 ) -> Generator[Frame, None, None]:  # fmt: skip
     """The stages of one segment, composed. Yields each frame as the encoder has taken it.
 
-    turn: a lock for the backend, where several segments are worked on at once.
+    turn: a lock for the backend, where several segments are worked on at once. saved: counts what reuse comes to.
     """
     video, spec = job.info.video, job.backend
     decoded = decode(job.info.path, video, segment.start, segment.end, segment.seek, report, job.decode_on_gpu)
     decoded = prefetch(decoded, depth=8, name="decode")
-    upscaled = upscale(batches(decoded, job.batch_size, video.format, video.color), backend, turn)
+    grouped = batches(decoded, job.batch_size, video.format, video.color)
+    if job.reuse is None:
+        upscaled = upscale(grouped, backend, turn)
+    else:
+        upscaled = reuse(grouped, backend, job.reuse, turn, saved)
     upscaled = prefetch(upscaled, depth=2, name="upscale")
     # Both by name: an error that lies about keeps the stages it came through, and with them their threads.
     with closing(decoded), closing(upscaled):

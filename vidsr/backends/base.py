@@ -46,12 +46,17 @@ class Backend(Protocol):
     time, once.
 
     description: one line for people: device, precision, model.
+    context: how many source pixels around a part of the picture its result depends on, rounded up to even.
+    patch: 0 where pictures may have any size; else the work is best given in squares that take this many source pixels
+        and their context, since each new size costs something.
     in_flight: how many batches are worth having submitted before the first is waited for; 1 where `submit` does the
         work itself.
     """
 
     scale: int
     description: str
+    context: int
+    patch: int
     in_flight: int
 
     def __call__(self, batch: FrameBatch) -> FrameBatch:
@@ -75,6 +80,7 @@ class Immediate:
     """`submit` for a backend that has no device to leave the work to."""
 
     in_flight = 1
+    patch = 0
 
     def __call__(self, batch: FrameBatch) -> FrameBatch:
         raise NotImplementedError

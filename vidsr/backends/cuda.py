@@ -26,6 +26,8 @@ from vidsr.frames import Frame, FrameBatch
 
 LANES = 3  # one batch uploads, one computes, one downloads
 MOST_FRAMES = 4  # given to the device at once
+MOST_PATCHES = 16  # of pictures so small
+_PATCH_PIXELS = 1 << 14
 _CHUNK_PIXELS = 1 << 20  # of the source, given to the device at once: enough to fill the largest
 
 
@@ -50,6 +52,7 @@ class CudaBackend:
     """
 
     in_flight = LANES
+    patch = 64
 
     def __init__(
         self, generator: nn.Module, spec: BackendSpec, notify: Notify | None = None,
@@ -72,6 +75,8 @@ class CudaBackend:
         self._lanes: list[Lane] = []
         self._next = self._chunk = 0
         self._tile: int | None = None
+        self._parked: tuple[int, int | None, list[Lane]] = (0, None, [])
+        self.context = self._planes.context
         self.description = f"{device_name(self._device)}, {precision}, {model_name(spec)}"
 
     def __call__(self, batch: FrameBatch) -> FrameBatch:
@@ -102,21 +107,21 @@ class CudaBackend:
         return result
 
     def close(self) -> None:
-        self._streams.synchronize()
-        self._lanes.clear()
-        self._pool = None
+        self._drop_lanes()
         del self._planes
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
 
     def _make_lanes(self, batch: FrameBatch) -> None:
         """Choose how much to do at once, and make room for it; nothing to do when the last batch was of this size."""
         shapes = batch.format.plane_shapes(batch.width, batch.height)
         if self._lanes and self._lanes[0].shapes == shapes:
             return
-        if self._lanes:  # pictures of another size
-            self._drop_lanes()
-            self._chunk, self._tile = 0, None
+        if self._lanes:  # pictures of another size: whole ones and patches take turns, so two sizes stay at hand
+            here, self._parked = self._parked, (self._chunk, self._tile, self._lanes)
+            if here[2] and here[2][0].shapes == shapes:
+                self._chunk, self._tile, self._lanes = here
+                return
+            self._streams.synchronize()
+            self._chunk, self._tile, self._lanes = 0, None, []
         if not self._chunk:
             self._chunk, tile = self._fit(batch.width, batch.height)
             self._tile = self.spec.tile or tile
@@ -154,7 +159,7 @@ class CudaBackend:
 
     def _drop_lanes(self) -> None:
         self._streams.synchronize()
-        self._lanes.clear()
+        self._lanes, self._parked = [], (0, None, [])
         self._pool = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
@@ -295,4 +300,5 @@ def _copy(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
 
 def frames_at_once(width: int, height: int) -> int:
     """How many pictures of that size are given to the device at once where memory allows."""
-    return max(1, min(MOST_FRAMES, _CHUNK_PIXELS // (width * height)))
+    pixels = width * height
+    return max(1, min(MOST_PATCHES if pixels <= _PATCH_PIXELS else MOST_FRAMES, _CHUNK_PIXELS // pixels))

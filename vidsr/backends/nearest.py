@@ -18,7 +18,7 @@ class NearestBackend(Immediate):
         source, result = spec.source_format, spec.result_format
         if (source.family, source.chroma_shift) != (result.family, result.chroma_shift):
             raise ValueError(f"result_format: got {result.name}, expected the planes of {source.name}")
-        self.spec, self.scale = spec, spec.scale
+        self.spec, self.scale, self.context = spec, spec.scale, 0
         self.description = "nearest neighbour, no model"
 
     def __call__(self, batch: FrameBatch) -> FrameBatch:

@@ -64,6 +64,12 @@ class PlaneGenerator:
             return in_tiles(self.generator, lowres, tile)
 
     @property
+    def context(self) -> int:
+        """How many source pixels around a part its result depends on, rounded up to even."""
+        chroma = 5 if any(self.spec.source_format.chroma_shift) else 0  # its interpolation reaches two samples further
+        return (self.generator.radius + chroma + 2) // 2 * 2  # and the result's is filtered by one pixel
+
+    @property
     def peak(self) -> float:
         """The brightest value of `highres`."""
         return 2.0**self.spec.result_format.bits - 1 if self._fused else 1.0

@@ -9,7 +9,7 @@ from torch import nn
 
 from vidsr.backends.base import BackendSpec, Immediate, Notify
 from vidsr.backends.planes import PlaneGenerator, available_bytes, choose_precision, cpu_has_bf16, model_name, tensor
-from vidsr.backends.tiles import auto_tile
+from vidsr.backends.tiles import activation_bytes, auto_tile
 from vidsr.checkpoint import load_generator
 from vidsr.frames import Frame, FrameBatch
 
@@ -44,21 +44,32 @@ class TorchBackend(Immediate):
         if precision == "bf16" and not cpu_has_bf16():
             self._notify("this CPU has no bf16 arithmetic: precision bf16 is slower here than fp32")
         self._planes = PlaneGenerator(generator, spec, precision, _CPU)
-        self._tile: int | None = spec.tile or None
+        self.context = self._planes.context
+        self._bytes: tuple[float, float] | None = None
+        self._tiles: dict[tuple[int, int], int] = {}
         self.description = f"CPU ({torch.get_num_threads()} threads), {precision}, {model_name(spec)}"
 
     def __call__(self, batch: FrameBatch) -> FrameBatch:
         if batch.format != self.spec.source_format:
             raise ValueError(f"batch: got {batch.format.name}, expected {self.spec.source_format.name}")
-        if self._tile is None:
-            self._tile = auto_tile(batch.width, batch.height, self._planes.generator, available_bytes(_CPU))
-            if self._tile:
-                self._notify(f"memory is short: each picture is worked on in tiles of {self._tile} pixels")
-        frames = tuple(self._enlarge(frame, self._tile) for frame in batch.frames)
+        tile = self._tile(batch.width, batch.height)
+        frames = tuple(self._enlarge(frame, tile) for frame in batch.frames)
         return FrameBatch(frames, self.spec.result_format, self.spec.result_color)
 
     def close(self) -> None:
         del self._planes
+
+    def _tile(self, width: int, height: int) -> int:
+        """The tile for pictures of that size, chosen when the first of them comes."""
+        if self.spec.tile:
+            return self.spec.tile
+        if (width, height) not in self._tiles:
+            self._bytes = self._bytes or activation_bytes(self._planes.generator)
+            tile = auto_tile(width, height, self._planes.generator, available_bytes(_CPU), self._bytes)
+            if tile and not any(self._tiles.values()):
+                self._notify(f"memory is short: each picture is worked on in tiles of {tile} pixels")
+            self._tiles[width, height] = tile
+        return self._tiles[width, height]
 
     def _enlarge(self, frame: Frame, tile: int) -> Frame:
         planes = self._planes([tensor(plane)[None] for plane in frame.planes], tile)

@@ -22,6 +22,7 @@ from vidsr.backends.base import Backend, Pending
 from vidsr.frames import Frame, FrameBatch, PixelFormat
 
 TILE = 16  # luma samples each way
+SPOT = 4  # samples each way of any plane
 CALL_PIXELS = 2000  # what a call of the backend costs beside its pixels, in pixels
 WHOLE_SHARE = 0.8  # pieces that cost more than this part of a whole frame are not worth cutting
 _MOST_RUNS = 120  # more pieces than this are not merged one by one
@@ -29,13 +30,17 @@ _MOST_RUNS = 120  # more pieces than this are not merged one by one
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a tile may be from its anchor and count as still: on average and at any sample, in levels of 255.
+    """How far a tile may be from its anchor and count as still, in levels of 255: on average, and at any sample.
 
-    Both 0: only what is the same to the bit.
+    Both 0: only what is the same to the bit. On average over any SPOT x SPOT samples it may be three times as far as
+    over the whole tile: noise stays below that, a faint line that moves does not.
     """
 
     mean: float = 0.0
     most: float = 0.0
+
+    def exceeded(self, mean: np.ndarray, local: np.ndarray, most: np.ndarray) -> np.ndarray:
+        return np.logical_or.reduce([mean > self.mean, local > 3 * self.mean, most > self.most])
 
 
 NARROWEST, WIDEST = Tolerance(0.5, 6), Tolerance(1, 12)  # that are chosen unasked
@@ -192,32 +197,55 @@ class _Tiles:
     def __init__(self, width: int, height: int, format: PixelFormat) -> None:
         self._rows, self._columns = -(-height // TILE), -(-width // TILE)
         self._unit = 2.0 ** (format.bits - 8)
-        self._shifts = [format.chroma_shift if i else (0, 0) for i in range(1 if format.family == "gray" else 3)]
+        shifts = [format.chroma_shift if i else (0, 0) for i in range(1 if format.family == "gray" else 3)]
+        self._sides = [(TILE >> y, TILE >> x) for x, y in shifts]
         # Differences are written into planes of whole tiles; what lies outside the picture stays 0.
-        self._room = [
-            np.zeros((self._rows * (TILE >> y), self._columns * (TILE >> x)), format.dtype) for x, y in self._shifts
+        self._room = [np.zeros((self._rows * tall, self._columns * wide), format.dtype) for tall, wide in self._sides]
+        samples = [
+            np.outer(_lengths(-(-height >> y), tall * self._rows), _lengths(-(-width >> x), wide * self._columns))
+            for (x, y), (tall, wide) in zip(shifts, self._sides)
         ]
-        self._samples = [np.outer(_lengths(height, y), _lengths(width, x)) for x, y in self._shifts]
+        self._per_spot = [1 / np.maximum(number, 1) for number in samples]
+        self._per_tile = [
+            1 / self._over(number, tall // SPOT, wide // SPOT, np.sum)
+            for number, (tall, wide) in zip(samples, self._sides)
+        ]
 
-    def differences(self, a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """(mean, most) [rows, columns] float32: of the worst plane in each tile, absolute, in levels of 255."""
-        means, mosts = [], []
-        for plane, other, room, samples, (x, y) in zip(a, b, self._room, self._samples, self._shifts):
-            height, width = plane.shape
-            cv2.absdiff(np.ascontiguousarray(plane), np.ascontiguousarray(other), dst=room[:height, :width])
-            tall, wide = TILE >> y, TILE >> x
-            most = room.reshape(self._rows, tall, -1).max(1).reshape(self._rows, self._columns, wide).max(2)
-            mosts.append(most.astype(np.float32))
-            values = room if room.dtype == np.uint8 else room.astype(np.float32)
-            sums = cv2.integral(values, sdepth=cv2.CV_32S if room.dtype == np.uint8 else cv2.CV_64F)[::tall, ::wide]
-            means.append(np.diff(np.diff(sums, axis=0), axis=1) / samples)
-        return np.max(means, 0) / self._unit, np.max(mosts, 0) / self._unit
+    def differences(
+        self, a: Sequence[np.ndarray], b: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(mean, local, most) [rows, columns], absolute, of the worst plane in each tile, in levels of 255.
+
+        local: the largest mean over SPOT x SPOT samples.
+        """
+        found = []
+        for i, (room, (tall, wide)) in enumerate(zip(self._room, self._sides)):
+            height, width = a[i].shape
+            cv2.absdiff(_plain(a[i]), _plain(b[i]), dst=room[:height, :width])
+            most = self._over(room, tall, wide, np.max)
+            values, sums = (room, cv2.CV_32S) if room.dtype == np.uint8 else (room.astype(np.float32), cv2.CV_64F)
+            total = cv2.integral(values, sdepth=sums)[::SPOT, ::SPOT]
+            spots = np.diff(np.diff(total, axis=0), axis=1)
+            tall, wide = tall // SPOT, wide // SPOT
+            mean = self._over(spots, tall, wide, np.sum) * self._per_tile[i]
+            found.append((mean, self._over(spots * self._per_spot[i], tall, wide, np.max), most))
+        mean, local, most = (np.max(values, 0) / self._unit for values in zip(*found))
+        return mean, local, most
+
+    def _over(self, values: np.ndarray, tall: int, wide: int, reduce: Any) -> Any:
+        """`reduce` over the `tall` x `wide` values of each tile."""
+        # Rows first: that runs along the memory.
+        return reduce(reduce(values.reshape(self._rows, tall, -1), 1).reshape(self._rows, self._columns, wide), 2)
 
 
-def _lengths(length: int, shift: int) -> np.ndarray:
-    """How many samples of a plane lie in each tile along one side of `length` luma samples."""
-    samples, tile = -(-length >> shift), TILE >> shift
-    return np.diff(np.minimum(np.arange(0, -(-length // TILE) * tile + 1, tile), samples)).clip(1).astype(np.float32)
+def _plain(plane: np.ndarray) -> np.ndarray:
+    """A plane as OpenCV takes it: rows may lie apart, but not upside down."""
+    return plane if plane.strides[1] == plane.itemsize and plane.strides[0] > 0 else np.ascontiguousarray(plane)
+
+
+def _lengths(samples: int, room: int) -> np.ndarray:
+    """How many of `samples` in a row lie in each SPOT of a row of `room`."""
+    return np.diff(np.minimum(np.arange(0, room + 1, SPOT), samples)).astype(np.float32)
 
 
 def choose_tolerance(stretches: Iterable[Sequence[Frame]], format: PixelFormat) -> Tolerance:
@@ -234,8 +262,8 @@ def choose_tolerance(stretches: Iterable[Sequence[Frame]], format: PixelFormat) 
     for frames in stretches:
         for before, after in zip(frames, frames[1:]):
             height, width = after.planes[0].shape
-            mean, most = _Tiles(width, height, format).differences(after.planes, before.planes)
-            still = (mean <= WIDEST.mean) & (most <= WIDEST.most)
+            mean, local, most = _Tiles(width, height, format).differences(after.planes, before.planes)
+            still = ~WIDEST.exceeded(mean, local, most)
             means.append(mean[still])
             mosts.append(most[still])
     mean, most = (np.concatenate(values) if values else np.zeros(0) for values in (means, mosts))
@@ -261,8 +289,7 @@ class _Planner:
         whole = [Piece(box, box) for box in (Box(0, 0, self.width, self.height),)]
         pieces = whole
         if self.anchors and not frame.corrupt:
-            mean, most = self.tiles.differences(frame.planes, self.anchors)
-            pieces = self._pieces(np.logical_or(mean > self.tolerance.mean, most > self.tolerance.most))
+            pieces = self._pieces(self.tolerance.exceeded(*self.tiles.differences(frame.planes, self.anchors)))
             cost = sum(_pixels(piece.computed) + CALL_PIXELS for piece in pieces)
             if cost > WHOLE_SHARE * self.width * self.height:
                 pieces = whole

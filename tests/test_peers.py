@@ -15,8 +15,9 @@ from click.testing import CliRunner
 
 from benchmarks import peer_contenders, peer_folder, peer_material, peer_quality, peers
 from benchmarks.__main__ import main
+from benchmarks.peer_contenders import Bicubic
 from benchmarks.peer_folder import Runner, Unusable, install
-from benchmarks.peer_material import as_encoded, clip_material, drawn_material, find_original
+from benchmarks.peer_material import Material, as_encoded, clip_material, drawn_material, find_original
 from benchmarks.peer_quality import quality
 from benchmarks.peer_report import add_ratios, speeds, table
 from benchmarks.peer_runner import NETWORKS, Upscaler, choose
@@ -26,6 +27,7 @@ from benchmarks.pictures import BT601, YUV420, drawn
 from benchmarks.quality_metrics import luma, psnr, ssim
 from train import metrics
 from vidsr.errors import SourceError
+from vidsr.frames import Frame, FrameBatch
 
 
 def run(*arguments):
@@ -102,6 +104,18 @@ def test_an_encoded_picture_keeps_its_luma():
     picture = cv2.GaussianBlur(noise(32, 48, 3), (0, 0), 2)
     back = as_encoded(picture, YUV420, BT601)
     assert back.shape == picture.shape and np.abs(luma(back) - luma(picture)).mean() < 2
+
+
+@pytest.mark.parametrize("bits", [8, 10])
+def test_bicubic_is_bicubic(bits):
+    format = replace(YUV420, bits=bits)
+    smooth = cv2.GaussianBlur(noise(21, 37), (0, 0), 3).astype(np.float32)
+    planes = [smooth, *(np.full((11, 19), 128.0) for _ in range(2))]
+    frame = Frame(tuple(np.round(plane * 2 ** (bits - 8)).astype(format.dtype) for plane in planes))
+    batch = FrameBatch((frame,), format, BT601)
+    bicubic = Bicubic(Material(drawn(32, 32, 1, None), (0,), (batch,)), 1)
+    expected = (cv2.resize(smooth, (148, 84), interpolation=cv2.INTER_CUBIC) - 16) * 255 / 219
+    assert np.abs(luma(bicubic.picture()) - expected.clip(0, 255))[8:-8, 8:-8].max() < 4
 
 
 def test_the_crop_is_where_detail_is(tmp_path):

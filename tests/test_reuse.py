@@ -180,10 +180,10 @@ def test_a_thin_line_that_creeps(make, contrast):
         luma[10:80, int(x)] += contrast * (1 - part)
         luma[10:80, int(x) + 1] += contrast * part
 
-    got, full, saved = both(frames_of(still_with(line, 40)), WIDEST, make())
+    got, full, saved = both(frames_of(still_with(line, 24)), WIDEST, make())
     if make is on_cpu:  # patches with their context are larger than such a picture
         assert saved.pixels < 0.6 * saved.all
-    bare = list(upscale(grouped(frames_of([background()]), YUV), make()))[0].planes[0].astype(float)
+    bare = next(iter(upscale(grouped(frames_of([background()]), YUV), make()))).planes[0].astype(float)
     for a, b in zip(got, full):
         assert worst_tile(a.planes[0], b.planes[0]) >= 35
         found, right = ((result.planes[0] - bare)[60:140].mean(0).argmax() for result in (a, b))

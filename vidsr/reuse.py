@@ -23,6 +23,7 @@ from vidsr.frames import Frame, FrameBatch, PixelFormat
 
 TILE = 16  # luma samples each way
 SPOT = 4  # samples each way of any plane
+MOST_LOCAL = 2.0  # levels: a line one pixel wide is a quarter of a spot, so one of 8 levels' contrast does not freeze
 CALL_PIXELS = 2000  # what a call of the backend costs beside its pixels, in pixels
 WHOLE_SHARE = 0.8  # pieces that cost more than this part of a whole frame are not worth cutting
 _MOST_RUNS = 120  # more pieces than this are not merged one by one
@@ -33,14 +34,14 @@ class Tolerance:
     """How far a tile may be from its anchor and count as still, in levels of 255: on average, and at any sample.
 
     Both 0: only what is the same to the bit. On average over any SPOT x SPOT samples it may be three times as far as
-    over the whole tile: noise stays below that, a faint line that moves does not.
+    over the whole tile, but no more than MOST_LOCAL: that is where a faint line shows that moves, and little of noise.
     """
 
     mean: float = 0.0
     most: float = 0.0
 
     def exceeded(self, mean: np.ndarray, local: np.ndarray, most: np.ndarray) -> np.ndarray:
-        return np.logical_or.reduce([mean > self.mean, local > 3 * self.mean, most > self.most])
+        return np.logical_or.reduce([mean > self.mean, local > min(3 * self.mean, MOST_LOCAL), most > self.most])
 
 
 NARROWEST, WIDEST = Tolerance(0.5, 6), Tolerance(1, 12)  # that are chosen unasked

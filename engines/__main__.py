@@ -16,6 +16,7 @@ from vidsr.checkpoint import DEFAULT_MODEL
 from vidsr.engine_cache import EngineCache, Entry
 from vidsr.engine_file import StoredEngine, read_portable, write_portable
 from vidsr.errors import BackendError, UsageError, VidsrError
+from vidsr.frames import PixelFormat
 
 _DAY = 86400
 
@@ -72,11 +73,12 @@ def build(wants: list[Wanted], targets: str, output: Path | None) -> None:
         raise UsageError("-o FOLDER is for other machines: name their cards with --target")
     start = time.monotonic()
     refused = 0
+    built = 0
     for i, want in enumerate(wants, 1):
-        stored = _build_ahead(want, cards, output) if cards else _build_here(want, verify=False)
-        refused += bool(stored.refused)
-        click.echo(f"{i} of {len(wants)}  {want}: {_told(stored)}")
-    click.echo(f"{len(wants) - refused} engines in {time.monotonic() - start:.0f} s, {refused} refused")
+        for stored in _build_ahead(want, cards, output) if cards else _build_here(want, verify=False):
+            built, refused = built + 1, refused + bool(stored.refused)
+            click.echo(f"{i} of {len(wants)}  {want}: {_told(stored)}")
+    click.echo(f"{built - refused} engines in {time.monotonic() - start:.0f} s, {refused} refused")
     if refused:
         raise SystemExit(1)
 
@@ -87,9 +89,9 @@ def verify(wants: list[Wanted]) -> None:
     """Compare engines with PyTorch in float32 once more, on this machine's GPU. Exit code 1 when one is refused."""
     refused = 0
     for want in wants:
-        stored = _build_here(want, verify=True)
-        refused += bool(stored.refused)
-        click.echo(f"{want}: {_told(stored)}")
+        for stored in _build_here(want, verify=True):
+            refused += bool(stored.refused)
+            click.echo(f"{want}: {_told(stored)}")
     if refused:
         raise SystemExit(1)
 
@@ -152,54 +154,55 @@ def clean(everything: bool, refused: bool, older: int | None) -> None:
         click.echo(f"{len(gone)} engines deleted, {sum(entry.size for entry in gone) / 1e6:.1f} MB")
 
 
-def _build_ahead(want: Wanted, targets: tuple[str, ...], output: Path | None) -> StoredEngine:
+def _build_ahead(want: Wanted, targets: tuple[str, ...], output: Path | None) -> list[StoredEngine]:
     from vidsr.backends.compiler import find_package
     from vidsr.backends.tensorrt import build_ahead
 
-    stored = build_ahead(want.spec, want.width, want.height, targets, find_package())
-    if output is not None:
-        write_portable(output, stored)
-    elif not EngineCache(notify=_say).put(stored):
-        raise BackendError("the engine cannot be kept: name a folder with -o")
-    return stored
+    built = build_ahead(want.spec, want.width, want.height, targets, find_package())
+    for stored in built:
+        if output is not None:
+            write_portable(output, stored)
+        elif not EngineCache(notify=_say).put(stored):
+            raise BackendError("the engine cannot be kept: name a folder with -o")
+    return built
 
 
-def _build_here(want: Wanted, verify: bool) -> StoredEngine:
-    """By the backend itself, as `vidsr` would: a batch of made pictures goes through it."""
-    from vidsr.backends.tensorrt import open_tensorrt, tensorrt_missing
+def _build_here(want: Wanted, verify: bool) -> list[StoredEngine]:
+    """By the backend itself, as `vidsr` would: made pictures of each size go through it."""
+    from vidsr.backends.tensorrt import open_tensorrt, sizes, tensorrt_missing
     from vidsr.frames import Frame, FrameBatch
 
     if reason := tensorrt_missing():
         raise BackendError(f"{reason}; for cards of other machines use build --target")
     backend = open_tensorrt(want.spec, _say, verify)
     try:
-        format = want.spec.source_format
-        planes = made_planes(want)
-        backend(FrameBatch((Frame(planes),), format, want.spec.source_color))
-        stored = next(iter(backend.engines.values()))
+        for width, height in sizes(want.width, want.height, backend.context):
+            frame = Frame(made_planes(want.spec.source_format, width, height))
+            backend(FrameBatch((frame,), want.spec.source_format, want.spec.source_color))
+        built = [stored for stored in backend.engines.values() if stored is not None]
     finally:
         backend.close()
-    if stored is None:
+    if not built:
         raise BackendError(f"{want}: no engine could be built")
-    return stored
+    return built
 
 
-def made_planes(want: Wanted) -> tuple[Any, ...]:
-    """One source frame for `want`, of what upscalers find hard."""
+def made_planes(format: PixelFormat, width: int, height: int) -> tuple[Any, ...]:
+    """One source frame of what upscalers find hard."""
     import torch
 
     from vidsr.backends.tensorrt import made_picture
 
-    format = want.spec.source_format
     dtype = torch.uint8 if format.bits == 8 else torch.uint16
-    like = [torch.empty((1, *shape), dtype=dtype) for shape in format.plane_shapes(want.width, want.height)]
+    like = [torch.empty((1, *shape), dtype=dtype) for shape in format.plane_shapes(width, height)]
     return tuple(plane[0].numpy() for plane in made_picture(like, format))
 
 
 def _told(stored: StoredEngine) -> str:
     if stored.refused:
         return f"refused: {stored.refused}"
-    size = f"{len(stored.engine) / 1e6:.1f} MB, built in {stored.seconds:.1f} s"
+    n, _, height, width = stored.key.shape
+    size = f"{n} of {width}x{height} at once, {len(stored.engine) / 1e6:.1f} MB, built in {stored.seconds:.1f} s"
     return f"{size}, {'compared when first used' if stored.psnr is None else f'{stored.psnr:.1f} dB against float32'}"
 
 

@@ -45,10 +45,11 @@ def half_body(path):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_shipped_weights_become_fp16_engines(package, name):
-    stored = build_ahead(spec_of(MODELS[name]), 480, 270, TARGETS, package)
+    stored, patches = build_ahead(spec_of(MODELS[name]), 480, 270, TARGETS, package)
     weights = sum(p.numel() for p in half_body(MODELS[name]).parameters())
     assert len(stored.engine) > 2 * weights  # two bytes each, and the code around them
     assert stored.key.shape == (4, 3, 270, 480) and stored.key.dtype == "fp16"
+    assert patches.key.shape[2] == patches.key.shape[3] > 64 and len(patches.engine) > 2 * weights
     assert (stored.key.capabilities, stored.key.gpu, stored.key.driver) == (TARGETS, "", "")
     assert stored.psnr is None  # nobody has compared it yet
 

@@ -39,7 +39,7 @@ def call(*arguments, code=0):
 def test_engines_travel_to_the_machine_that_has_the_card(rtx, tmp_path, cache):
     folder = tmp_path / "for-others"
     said = call("build", "--profile", "40x30,48x32", "--target", "SM86,SM89,SM120", "-o", folder)
-    assert re.search(r"1 of 2  fast 4x 40x30 yuv420p bt601: [\d.]+ MB, built in [\d.]+ s", said)
+    assert re.search(r"1 of 2  fast 4x 40x30 yuv420p bt601: 16 of 40x30 at once, [\d.]+ MB, built in [\d.]+ s", said)
     assert "2 engines in" in said and "0 refused" in said
     assert cache.entries() == []
     listed = call("list", folder)
@@ -56,10 +56,13 @@ def test_engines_travel_to_the_machine_that_has_the_card(rtx, tmp_path, cache):
 
 def test_engines_for_a_file(rtx, tmp_path, cache, episode):
     call("build", "--for", episode, "--target", "8.9")
-    (entry,) = cache.entries()
+    (entry,) = cache.entries()  # no larger than a patch: one engine does
     n, channels, height, width = entry.stored.key.shape
     assert (width, height, channels) == (96, 64, 3) and n >= 1
     assert entry.stored.key.capabilities == ("8.9",)
+    call("build", "--profile", "480x270", "--target", "8.9")
+    shapes = {entry.stored.key.shape for entry in cache.entries()}
+    assert len(shapes) == 3 and (4, 3, 270, 480) in shapes  # whole pictures, and patches for what moves
 
 
 @pytest.fixture

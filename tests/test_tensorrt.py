@@ -111,7 +111,7 @@ def test_an_engine_is_built_compared_and_kept(workshop, cache, generator):
     second = Run(cache, generator)
     assert same(second(BATCH), expected)
     assert len(workshop.built) == 1 and second.said == []
-    assert second.backend._body.engine is not None
+    assert any(second.backend._body.engines.values())
 
 
 def test_every_change_needs_another_engine(workshop, cache):
@@ -197,7 +197,7 @@ def test_a_cache_that_cannot_be_written(workshop, tmp_path):
     said = []
     run = Run(EngineCache(tmp_path / "file", notify=said.append))
     assert same(run(BATCH), on_cuda_path()(BATCH))
-    assert run.stored.psnr >= 45 and run.backend._body.engine is not None
+    assert run.stored.psnr >= 45 and any(run.backend._body.engines.values())
     assert len(said) == 1
 
 
@@ -215,6 +215,17 @@ def test_engines_built_ahead_are_used_and_compared(workshop, cache):
     alone.put(replace(made.stored, key=other, psnr=None))
     Run(alone)(BATCH)
     assert len(workshop.built) == 2  # not for this card
+
+
+def test_two_sizes_take_turns(workshop, cache):
+    """Whole pictures and patches: an engine each, and neither is forgotten for the other."""
+    patch = picture(PixelFormat.from_name("yuv420p"), 24, 20, 3)
+    run = Run(cache)
+    expected = [on_cuda_path()(batch) for batch in (BATCH, patch)]
+    for _ in range(2):
+        assert same(run(BATCH), expected[0]) and same(run(patch), expected[1])
+    assert workshop.built == [(16, 3, 30, 40), (16, 3, 20, 24)]
+    assert all(run.backend._body.engines.values()) and len(run.backend._body.engines) == 2
 
 
 def test_tiles_need_one_engine(workshop, cache):
@@ -302,7 +313,7 @@ def test_build_ahead_keeps_its_own_key(tmp_path):
     path = tmp_path / "mine.safetensors"
     save_generator(compact(), path, {})
     spec: BackendSpec = spec_for("tensorrt", model=path)
-    stored = tensorrt.build_ahead(spec, 40, 30, ("8.6", "8.9"), compiler.find_package())
+    (stored,) = tensorrt.build_ahead(spec, 40, 30, ("8.6", "8.9"), compiler.find_package())
     assert isinstance(stored, StoredEngine) and stored.model == "mine" and stored.seconds > 0
     body = PlaneGenerator(compact(), spec, "fp16", CPU).generator.body
     assert stored.key.graph == compiler.network_digest(body)  # as the backend will ask for it

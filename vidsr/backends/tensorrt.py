@@ -66,22 +66,19 @@ class TensorRTBackend(CudaBackend):
         self._digest = compiler.network_digest(self._planes.generator.body)
         self._body = _Body(self._planes.generator.body)
         self._planes.generator.body = self._body
-        self._loaded: dict[tuple[int, ...], Engine | None] = {}
         self.engines: dict[tuple[int, ...], StoredEngine | None] = {}
         self.description = f"{device_name(self._device)}, {package.title} fp16, {model_name(spec)}"
 
     def close(self) -> None:
         super().close()
-        self._body.engine = None
-        self._loaded.clear()
+        self._body.engines.clear()
 
     def _prepare(self, lane: Lane) -> None:
         rows, columns = lane.shapes[0]
         tile, radius = self._tile or 0, self._planes.generator.radius
         shape = (len(lane.inputs[0]), 3, windows(rows, tile, radius)[0], windows(columns, tile, radius)[0])
-        if shape not in self._loaded:
-            self._loaded[shape] = self._obtain(shape, lane.inputs)
-        self._body.engine = self._loaded[shape]
+        if shape not in self._body.engines:
+            self._body.engines[shape] = self._obtain(shape, lane.inputs)
         super()._prepare(lane)
 
     def _obtain(self, shape: tuple[int, int, int, int], inputs: Sequence[Tensor]) -> Engine | None:
@@ -136,7 +133,7 @@ class TensorRTBackend(CudaBackend):
         """
         reference = PlaneGenerator(self._original, self.spec, "fp32", self._device)
         tile, worst = self._tile or 0, math.inf
-        self._body.engine = engine
+        self._body.engines[engine.input_shape] = engine
         for stacks in (inputs, made_picture(inputs, self.spec.source_format)):
             results = self._planes.highres(stacks, tile)
             if not torch.isfinite(results).all():
@@ -160,35 +157,43 @@ class TensorRTBackend(CudaBackend):
 
 
 class _Body(nn.Module):
-    """The convolutions, by an engine if there is one for the shape, else by PyTorch."""
+    """The convolutions, by an engine where there is one for the shape, else by PyTorch."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.engine: Engine | None = None
+        self.engines: dict[tuple[int, ...], Engine | None] = {}
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.engine is not None and tuple(x.shape) == self.engine.input_shape:
-            return self.engine(x)
-        return self.network(x)
+        return (self.engines.get(tuple(x.shape)) or self.network)(x)
 
 
 def build_ahead(
     spec: BackendSpec, width: int, height: int, targets: Sequence[str], package: Package
-) -> StoredEngine:
-    """An engine for sources of `width` x `height` on cards that need not be here: see `compiler.build`.
+) -> list[StoredEngine]:
+    """The engines for sources of `width` x `height` on cards that need not be here: see `sizes` and `compiler.build`.
 
-    It is compared with float32 when it is first used. BackendError as `compiler.build`, ModelError for the weights.
+    They are compared with float32 when they are first used. BackendError as `compiler.build`, ModelError for weights.
     """
-    network = PlaneGenerator(load_generator(spec.model), spec, "fp16", torch.device("cpu")).generator.body
-    shape = (frames_at_once(width, height), 3, height, width)
-    start = time.monotonic()
-    data = compiler.build(network, shape, package, targets)
-    key = EngineKey(
-        compiler.network_digest(network), shape, "fp16", "", tuple(targets), "", package.name, package.version,
-        compiler.exporter(package, targets), torch.__version__, compiler.OPTIONS,
-    )  # fmt: skip
-    return StoredEngine(key, data, model_name(spec), time.monotonic() - start, _now())
+    planes = PlaneGenerator(load_generator(spec.model), spec, "fp16", torch.device("cpu"))
+    network = planes.generator.body
+    built = []
+    for wide, tall in sizes(width, height, planes.context):
+        shape = (frames_at_once(wide, tall), 3, tall, wide)
+        start = time.monotonic()
+        data = compiler.build(network, shape, package, targets)
+        key = EngineKey(
+            compiler.network_digest(network), shape, "fp16", "", tuple(targets), "", package.name, package.version,
+            compiler.exporter(package, targets), torch.__version__, compiler.OPTIONS,
+        )  # fmt: skip
+        built.append(StoredEngine(key, data, model_name(spec), time.monotonic() - start, _now()))
+    return built
+
+
+def sizes(width: int, height: int, context: int) -> list[tuple[int, int]]:
+    """(width, height) of all that a source of that size is given to the backend in: whole pictures, and patches."""
+    side = CudaBackend.patch + 2 * context
+    return list(dict.fromkeys([(width, height), (min(side, width), min(side, height))]))
 
 
 def made_picture(like: Sequence[Tensor], format: PixelFormat) -> list[Tensor]:

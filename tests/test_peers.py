@@ -345,7 +345,7 @@ def test_a_comparison_holds_every_time_and_metric(compared):
     assert data["threads"] == data["machine"]["cores"] and data["frames"] == [0, 11] and data["size"] == "64x48"
     for name in ("fast", "animevideov3", "bicubic"):
         assert [len(times) for times in rows[name]["seconds"]] == [2, 2]
-        for metric in ("psnr", "ssim", "ssimulacra2"):
+        for metric in ("psnr", "ssim", "luma_shift", "ssimulacra2"):
             values = rows[name]["quality"][metric]
             assert len(values["each"]) == 2 and values["mean"] == pytest.approx(sum(values["each"]) / 2)
     assert rows["animevideov3"]["fps"] == 0.5 and rows["animevideov3"]["precision"] == "bf16"
@@ -376,6 +376,8 @@ def test_a_comparison_leaves_table_and_picture(compared):
     assert cv2.imread(str(folder / "r" / "peers.png")).shape[1] > 500
     unknown = "\n".join(table({**data, "original": None}))
     assert "PSNR" not in unknown and "not measured" in unknown
+    busy = "\n".join(table({**data, "before": {"load": 9.0, "quiet": False}}))
+    assert "do not rely on these times" in busy
 
 
 def test_without_a_scorer_the_rest_is_measured(tmp_path, monkeypatch):
@@ -384,7 +386,11 @@ def test_without_a_scorer_the_rest_is_measured(tmp_path, monkeypatch):
 
     monkeypatch.setattr(peer_quality, "environment", fails)
     material = replace(drawn_material(32, 32, 1, tmp_path), originals=(noise(128, 128, 3),))
-    found = quality(lambda name, i: material.originals[0], ["a"], material, tmp_path, 1, tmp_path)
+    bright = material.originals[0] // 2 + np.uint8(3)
+    material = replace(material, originals=(material.originals[0] // 2,))
+    pictures = {"a": material.originals[0], "b": bright}
+    found = quality(lambda name, i: pictures[name], ["a", "b"], material, tmp_path, 1, tmp_path)
+    assert found["b"]["luma_shift"]["mean"] == pytest.approx(3, abs=1e-3) and found["b"]["psnr"]["mean"] < 40
     assert found["a"]["psnr"] == {"mean": 100, "each": [100]} and found["a"]["ssim"]["mean"] == pytest.approx(1)
     assert found["a"]["ssimulacra2"] == {"left out": "no environment"}
 

@@ -1,0 +1,58 @@
+"""The same crop as each upscaler made it, side by side in one PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks.chart import FONT, INK
+
+CROP = 160  # pixels of the enlarged picture
+_ENLARGED = 2
+_COLUMNS = 4
+_GAP, _LABEL = 6, 30
+
+
+def richest(pictures: Sequence[np.ndarray], size: int = CROP) -> tuple[int, slice, slice]:
+    """(which of the pictures, rows, columns): where a crop has most detail, by the mean gradient of luma.
+
+    pictures: [H, W, 3] uint8, of one size. The crop is smaller where they are.
+    """
+    best = (-1.0, 0, 0, 0)
+    height, width = (min(size, side) for side in pictures[0].shape[:2])
+    for i, picture in enumerate(pictures):
+        gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        edges = cv2.magnitude(cv2.Sobel(gray, cv2.CV_32F, 1, 0), cv2.Sobel(gray, cv2.CV_32F, 0, 1))
+        sums = cv2.integral(edges, sdepth=cv2.CV_64F)
+        inside = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+        row, column = np.unravel_index(int(inside.argmax()), inside.shape)
+        best = max(best, (float(inside[row, column]), i, int(row), int(column)))
+    _, i, top, left = best
+    return i, slice(top, top + height), slice(left, left + width)
+
+
+def write_strip(path: Path, crops: Sequence[tuple[str, np.ndarray]]) -> None:
+    """(label, [h, w, 3] uint8 R'G'B') each, of one size, in rows of _COLUMNS. OSError when it cannot be written."""
+    cells = [_labelled(label, crop) for label, crop in crops]
+    height, width = cells[0].shape[:2]
+    columns = min(_COLUMNS, len(cells))
+    rows = -(-len(cells) // columns)
+    sheet = np.full((rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3), 255, np.uint8)
+    for i, cell in enumerate(cells):
+        top, left = i // columns * (height + _GAP), i % columns * (width + _GAP)
+        sheet[top : top + height, left : left + width] = cell
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
+
+
+def _labelled(label: str, crop: np.ndarray) -> np.ndarray:
+    picture = crop.repeat(_ENLARGED, 0).repeat(_ENLARGED, 1)
+    head = np.full((_LABEL, picture.shape[1], 3), 255, np.uint8)
+    label = label.encode("ascii", "replace").decode()  # OpenCV's fonts have no other letters
+    wide = cv2.getTextSize(label, FONT, 0.6, 1)[0][0]
+    size = 0.6 * min(1.0, (picture.shape[1] - 8) / max(1, wide))
+    cv2.putText(head, label, (4, _LABEL - 10), FONT, size, INK, 1, cv2.LINE_AA)
+    return np.concatenate([head, picture])

@@ -26,7 +26,7 @@ SPOT = 4  # samples each way of any plane
 MOST_LOCAL = 2.0  # levels: a line one pixel wide is a quarter of a spot, so one of 8 levels' contrast does not freeze
 CALL_PIXELS = 2000  # what a call of the backend costs beside its pixels, in pixels
 WHOLE_SHARE = 0.8  # pieces that cost more than this part of a whole frame are not worth cutting
-_MOST_RUNS = 120  # more pieces than this are not merged one by one
+_MOST_RUNS = 32  # more pieces than this are not merged one by one, which takes the cube of their number
 
 
 @dataclass(frozen=True)
@@ -287,8 +287,7 @@ class _Planner:
 
     def plan(self, frame: Frame) -> list[Piece]:
         """The pieces to compute of the next frame; none where nothing has changed. Anchors move with them."""
-        whole = [Piece(box, box) for box in (Box(0, 0, self.width, self.height),)]
-        pieces = whole
+        pieces = whole = self._whole()
         if self.anchors and not frame.corrupt:
             pieces = self._pieces(self.tolerance.exceeded(*self.tiles.differences(frame.planes, self.anchors)))
             cost = sum(_pixels(piece.computed) + CALL_PIXELS for piece in pieces)
@@ -297,7 +296,7 @@ class _Planner:
         if not frame.corrupt:  # of what decoded with errors nothing may be taken over
             self._anchor(frame, pieces)
         saved = self.saved
-        saved.frames, saved.whole = saved.frames + 1, saved.whole + (pieces is whole)
+        saved.frames, saved.whole = saved.frames + 1, saved.whole + (pieces == whole)
         saved.all += self.width * self.height
         saved.pixels += sum(_pixels(piece.computed) for piece in pieces)
         return pieces
@@ -315,12 +314,19 @@ class _Planner:
             return []
         if self.patch:
             return self._patches(changed)
+        # What would have to be computed at the least, before any time goes into rectangles.
+        if _spread(changed, 2 * self.context).mean() > WHOLE_SHARE:
+            return self._whole()
         boxes = [
             Box(x0 * TILE, y0 * TILE, min(x1 * TILE, self.width), min(y1 * TILE, self.height))
             for x0, y0, x1, y1 in merged(changed, 4 * self.context / TILE, CALL_PIXELS / TILE**2)
         ]
         taken = [box.grown(self.context, self.width, self.height) for box in boxes]
         return [Piece(box.grown(self.context, self.width, self.height), box) for box in taken]
+
+    def _whole(self) -> list[Piece]:
+        box = Box(0, 0, self.width, self.height)
+        return [Piece(box, box)]
 
     def _patches(self, changed: np.ndarray) -> list[Piece]:
         """Squares of one size on one grid, for devices that want the same work every time.
@@ -329,10 +335,8 @@ class _Planner:
         """
         x, y = self.format.chroma_shift
         if self.width % (1 << x) or self.height % (1 << y):
-            return [Piece(box, box) for box in (Box(0, 0, self.width, self.height),)]
-        # All that a changed pixel reaches, in whole tiles: a patch is right in its own square only.
-        reach = 2 * -(-self.context // TILE) + 1
-        reached = cv2.dilate(changed.astype(np.uint8), np.ones((reach, reach), np.uint8))
+            return self._whole()
+        reached = _spread(changed, self.context)  # a patch is right in its own square only
         columns, rows = (_windows(length, self.patch, self.context) for length in (self.width, self.height))
         pieces = []
         for top, bottom, y0, y1 in rows:
@@ -348,6 +352,12 @@ def _windows(length: int, patch: int, context: int) -> list[tuple[int, int, int,
     starts = range(0, length, patch)
     begins = [min(max(start - context, 0), length - size) for start in starts]
     return [(begin, begin + size, start, min(start + patch, length)) for begin, start in zip(begins, starts)]
+
+
+def _spread(changed: np.ndarray, by: int) -> np.ndarray:
+    """The tiles within `by` luma samples of one that has changed, and a little more."""
+    side = 2 * -(-by // TILE) + 1
+    return cv2.dilate(changed.astype(np.uint8), np.ones((side, side), np.uint8))
 
 
 def _pixels(box: Box) -> int:

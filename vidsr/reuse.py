@@ -26,7 +26,7 @@ SPOT = 4  # samples each way of any plane
 MOST_LOCAL = 2.0  # levels: a line one pixel wide is a quarter of a spot, so one of 8 levels' contrast does not freeze
 CALL_PIXELS = 2000  # what a call of the backend costs beside its pixels, in pixels
 WHOLE_SHARE = 0.8  # pieces that cost more than this part of a whole frame are not worth cutting
-_MOST_RUNS = 32  # more pieces than this are not merged one by one, which takes the cube of their number
+_MOST_RUNS = 32  # more pieces than this are not merged one by one, which takes long
 
 
 @dataclass(frozen=True)
@@ -379,22 +379,28 @@ def merged(changed: np.ndarray, margin: float, call: float) -> list[tuple[int, i
             for x0, y0, x1, y1 in merged(np.any(coarse, (1, 3)), margin / 2, call / 4)
         ]
     found = np.array(boxes)
+    left = np.ones(len(found), bool)
 
-    def cost(x0: Any, y0: Any, x1: Any, y1: Any) -> Any:
-        return (x1 - x0 + margin) * (y1 - y0 + margin) + call
+    def cost(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        return (high[..., 0] - low[..., 0] + margin) * (high[..., 1] - low[..., 1] + margin) + call
 
-    while len(found) > 1:
-        own = cost(*found.T)
-        low = np.minimum(found[:, None, :2], found[None, :, :2])
-        high = np.maximum(found[:, None, 2:], found[None, :, 2:])
-        gain = own[:, None] + own[None] - cost(low[..., 0], low[..., 1], high[..., 0], high[..., 1])
-        np.fill_diagonal(gain, -1)
+    def gains(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+        low, high = np.minimum(one[..., :2], others[..., :2]), np.maximum(one[..., 2:], others[..., 2:])
+        apart = cost(one[..., :2], one[..., 2:]) + cost(others[..., :2], others[..., 2:])
+        return apart - cost(low, high)
+
+    gain = gains(found[:, None], found[None])
+    np.fill_diagonal(gain, -1)
+    while True:
         i, j = divmod(int(gain.argmax()), len(found))
         if gain[i, j] < 0:
             break
-        both = np.concatenate([low[i, j], high[i, j]])
-        found = np.vstack([np.delete(found, (i, j), axis=0), both])
-    return [tuple(map(int, box)) for box in found]  # type: ignore[misc]
+        found[i] = [*np.minimum(found[i, :2], found[j, :2]), *np.maximum(found[i, 2:], found[j, 2:])]
+        left[j] = False
+        gain[j] = gain[:, j] = -1
+        gain[i] = gain[:, i] = np.where(left, gains(found[i], found), -1)
+        gain[i, i] = -1
+    return [tuple(map(int, box)) for box in found[left]]  # type: ignore[misc]
 
 
 def _runs(changed: np.ndarray) -> list[tuple[int, int, int, int]]:

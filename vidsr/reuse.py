@@ -331,6 +331,8 @@ class _Planner:
     def _patches(self, changed: np.ndarray) -> list[Piece]:
         """Squares of one size on one grid, for devices that want the same work every time.
 
+        On a CPU merged rectangles take half as long as squares of 32, 64 or 96 (three clips at 270p).
+
         Shifted inwards at the edges, which odd pictures with halved chroma do not allow: those are done as a whole.
         """
         x, y = self.format.chroma_shift

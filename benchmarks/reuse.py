@@ -37,8 +37,8 @@ from vidsr.decode import decode
 from vidsr.errors import SourceError
 from vidsr.jobs import GPU_BACKENDS, Options, choose_reuse, prepare
 from vidsr.report import Report
-from vidsr.reuse import NARROWEST, Tolerance
 from vidsr.reuse import reuse as reused
+from vidsr.stillness import NARROWEST, Tolerance
 from vidsr.upscale import upscale
 
 ROOT = Path(__file__).parent.parent

@@ -19,8 +19,9 @@ from vidsr.batch import batches
 from vidsr.frames import Frame, FrameBatch, PixelFormat
 from vidsr.pipeline import Job, segment_stages
 from vidsr.report import Report
-from vidsr.reuse import TILE, WIDEST, Saved, Tolerance, _Canvas, _order, _Planner, reuse
+from vidsr.reuse import Saved, _Canvas, _order, _Planner, reuse
 from vidsr.segments import Segment
+from vidsr.stillness import TILE, WIDEST, Tolerance
 from vidsr.upscale import upscale
 
 WORST = 64  # side of the squares of the result that are looked at one by one, luma samples

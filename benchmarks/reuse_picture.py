@@ -15,7 +15,8 @@ from benchmarks.chart import FINE, GRAY, INK, _box, _text
 from vidsr.backends.base import Backend
 from vidsr.color import to_rgb
 from vidsr.frames import ColorSpec, FrameBatch, PixelFormat
-from vidsr.reuse import Box, Saved, Tolerance, _Planner, reuse
+from vidsr.reuse import Box, Saved, _Planner, reuse
+from vidsr.stillness import Tolerance
 
 PANEL = 720  # width of each of the two pictures in the PNG
 GAP, FOOT = 8, 40

@@ -24,6 +24,17 @@ def _no_leftover_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """For pictures as small as those of tests, waiting for a second thread takes longer than the work."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def shared_clips() -> Path:
     """The folder of real clips, where a checkout has one beside it."""

@@ -31,15 +31,11 @@ from vidsr.backends import open_backend
 from vidsr.backends.base import BackendSpec
 from vidsr.batch import batches
 from vidsr.frames import Frame, PixelFormat
-from vidsr.reuse import NARROWEST, Box, Saved, Tolerance, reuse
+from vidsr.reuse import Box, Saved, reuse
+from vidsr.stillness import NARROWEST, Tolerance
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def flat(width: int, height: int, level: int = 100, format: PixelFormat = YUV420) -> Frame:

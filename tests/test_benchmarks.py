@@ -34,12 +34,7 @@ CPU = torch.device("cpu")
 no_gpu_here = pytest.mark.skipif(cuda_missing() is None, reason="CUDA works here")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def run(*arguments):

@@ -21,20 +21,17 @@ from vidsr.errors import UsageError
 from vidsr.frames import Frame, FrameBatch, PixelFormat
 from vidsr.jobs import Options, choose_reuse, prepare
 from vidsr.pipeline import run
+from vidsr.rectangles import merged
 from vidsr.report import Report
-from vidsr.reuse import NARROWEST, TILE, WIDEST, Saved, Tolerance, choose_tolerance, merged, reuse
+from vidsr.reuse import Saved, reuse
+from vidsr.stillness import NARROWEST, TILE, WIDEST, Tolerance, choose_tolerance
 from vidsr.upscale import upscale
 
 EXACT = Tolerance()
 YUV = PixelFormat.from_name("yuv420p")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def frames_of(lumas, format=YUV, corrupt=()):

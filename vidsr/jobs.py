@@ -21,8 +21,8 @@ from vidsr.hardware import cores, decoder_missing, encoder_missing, free_memory
 from vidsr.pipeline import Job
 from vidsr.probe import probe
 from vidsr.report import Report
-from vidsr.reuse import Tolerance, choose_tolerance
 from vidsr.segments import file_sha256
+from vidsr.stillness import Tolerance, choose_tolerance
 from vidsr.stitch import FORMATS, choose_tracks, output_format
 
 SCALES = (2, 3, 4)

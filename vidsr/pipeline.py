@@ -30,8 +30,9 @@ from vidsr.frames import Frame, SourceInfo, TimeRange
 from vidsr.media import fsync
 from vidsr.prefetch import in_parallel, prefetch
 from vidsr.report import Report
-from vidsr.reuse import Saved, Tolerance, reuse
+from vidsr.reuse import Saved, reuse
 from vidsr.segments import Plan, Segment, SegmentResult, Workspace, check_resumable, file_sha256, make_plan
+from vidsr.stillness import Tolerance
 from vidsr.stitch import Keep, stitch
 from vidsr.upscale import upscale
 from vidsr.verify import Proof, verify

@@ -20,31 +20,11 @@ import numpy as np
 
 from vidsr.backends.base import Backend, Pending
 from vidsr.frames import Frame, FrameBatch, PixelFormat
+from vidsr.rectangles import merged
+from vidsr.stillness import TILE, Tiles, Tolerance
 
-TILE = 16  # luma samples each way
-SPOT = 4  # samples each way of any plane
-MOST_LOCAL = 2.0  # levels: a line one pixel wide is a quarter of a spot, so one of 8 levels' contrast does not freeze
 CALL_PIXELS = 2000  # what a call of the backend costs beside its pixels, in pixels
 WHOLE_SHARE = 0.8  # pieces that cost more than this part of a whole frame are not worth cutting
-_MOST_RUNS = 32  # more pieces than this are not merged one by one, which takes long
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """How far a tile may be from its anchor and count as still, in levels of 255: on average, and at any sample.
-
-    Both 0: only what is the same to the bit. On average over any SPOT x SPOT samples it may be three times as far as
-    over the whole tile, but no more than MOST_LOCAL: that is where a faint line shows that moves, and little of noise.
-    """
-
-    mean: float = 0.0
-    most: float = 0.0
-
-    def exceeded(self, mean: np.ndarray, local: np.ndarray, most: np.ndarray) -> np.ndarray:
-        return np.logical_or.reduce([mean > self.mean, local > min(3 * self.mean, MOST_LOCAL), most > self.most])
-
-
-NARROWEST, WIDEST = Tolerance(0.5, 6), Tolerance(1, 12)  # that are chosen unasked
 
 
 @dataclass(frozen=True)
@@ -192,97 +172,13 @@ class _Canvas:
             into[place] = plane[part]
 
 
-class _Tiles:
-    """Pictures of one size and format in tiles, the last ones cut off by the edges."""
-
-    def __init__(self, width: int, height: int, format: PixelFormat) -> None:
-        self._rows, self._columns = -(-height // TILE), -(-width // TILE)
-        self._unit = 2.0 ** (format.bits - 8)
-        shifts = [format.chroma_shift if i else (0, 0) for i in range(1 if format.family == "gray" else 3)]
-        self._sides = [(TILE >> y, TILE >> x) for x, y in shifts]
-        # Differences are written into planes of whole tiles; what lies outside the picture stays 0.
-        self._room = [np.zeros((self._rows * tall, self._columns * wide), format.dtype) for tall, wide in self._sides]
-        samples = [
-            np.outer(_lengths(-(-height >> y), tall * self._rows), _lengths(-(-width >> x), wide * self._columns))
-            for (x, y), (tall, wide) in zip(shifts, self._sides)
-        ]
-        self._per_spot = [1 / np.maximum(number, 1) for number in samples]
-        self._per_tile = [
-            1 / self._over(number, tall // SPOT, wide // SPOT, np.sum)
-            for number, (tall, wide) in zip(samples, self._sides)
-        ]
-
-    def differences(
-        self, a: Sequence[np.ndarray], b: Sequence[np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(mean, local, most) [rows, columns], absolute, of the worst plane in each tile, in levels of 255.
-
-        local: the largest mean over SPOT x SPOT samples.
-        """
-        found = []
-        for i, (room, (tall, wide)) in enumerate(zip(self._room, self._sides)):
-            height, width = a[i].shape
-            cv2.absdiff(_plain(a[i]), _plain(b[i]), dst=room[:height, :width])
-            most = self._over(room, tall, wide, np.max)
-            values, sums = (room, cv2.CV_32S) if room.dtype == np.uint8 else (room.astype(np.float32), cv2.CV_64F)
-            total = cv2.integral(values, sdepth=sums)[::SPOT, ::SPOT]
-            spots = np.diff(np.diff(total, axis=0), axis=1)
-            tall, wide = tall // SPOT, wide // SPOT
-            mean = self._over(spots, tall, wide, np.sum) * self._per_tile[i]
-            found.append((mean, self._over(spots * self._per_spot[i], tall, wide, np.max), most))
-        mean, local, most = (np.max(values, 0) / self._unit for values in zip(*found))
-        return mean, local, most
-
-    def _over(self, values: np.ndarray, tall: int, wide: int, reduce: Any) -> Any:
-        """`reduce` over the `tall` x `wide` values of each tile."""
-        # Rows first: that runs along the memory.
-        return reduce(reduce(values.reshape(self._rows, tall, -1), 1).reshape(self._rows, self._columns, wide), 2)
-
-
-def _plain(plane: np.ndarray) -> np.ndarray:
-    """A plane as OpenCV takes it: rows may lie apart, but not upside down."""
-    return plane if plane.strides[1] == plane.itemsize and plane.strides[0] > 0 else np.ascontiguousarray(plane)
-
-
-def _lengths(samples: int, room: int) -> np.ndarray:
-    """How many of `samples` in a row lie in each SPOT of a row of `room`."""
-    return np.diff(np.minimum(np.arange(0, room + 1, SPOT), samples)).astype(np.float32)
-
-
-def choose_tolerance(stretches: Iterable[Sequence[Frame]], format: PixelFormat) -> Tolerance:
-    """The tolerance for a source, from the noise that its compression leaves where nothing moves.
-
-    stretches: of frames that follow each other, from several places of the source.
-
-    Still is, here, what differs from the frame before by no more than WIDEST; the noise is what 95 % of that stays
-    below. Four times as much is let pass, since anchors are older than the frame before: never less than NARROWEST and
-    never more than WIDEST, so that film grain and slow pans are computed. Where still parts are the same to the bit,
-    nothing else passes.
-    """
-    means, mosts = [], []
-    for frames in stretches:
-        for before, after in zip(frames, frames[1:]):
-            height, width = after.planes[0].shape
-            mean, local, most = _Tiles(width, height, format).differences(after.planes, before.planes)
-            still = ~WIDEST.exceeded(mean, local, most)
-            means.append(mean[still])
-            mosts.append(most[still])
-    mean, most = (np.concatenate(values) if values else np.zeros(0) for values in (means, mosts))
-    if not mean.size or np.percentile(most, 99) == 0:
-        return Tolerance()
-    return Tolerance(
-        float(np.clip(4 * np.percentile(mean, 95), NARROWEST.mean, WIDEST.mean)),
-        float(np.clip(4 * np.percentile(most, 95), NARROWEST.most, WIDEST.most)),
-    )
-
-
 class _Planner:
     """The anchors, and what has to be computed of each frame."""
 
     def __init__(self, batch: FrameBatch, backend: Backend, tolerance: Tolerance, saved: Saved) -> None:
         self.width, self.height, self.format = batch.width, batch.height, batch.format
         self.context, self.patch, self.saved = backend.context, backend.patch, saved
-        self.tiles, self.tolerance = _Tiles(batch.width, batch.height, batch.format), tolerance
+        self.tiles, self.tolerance = Tiles(batch.width, batch.height, batch.format), tolerance
         self.anchors: list[np.ndarray] = []
 
     def plan(self, frame: Frame) -> list[Piece]:
@@ -365,58 +261,3 @@ def _spread(changed: np.ndarray, by: int) -> np.ndarray:
 def _pixels(box: Box) -> int:
     width, height = box.size
     return width * height
-
-
-def merged(changed: np.ndarray, margin: float, call: float) -> list[tuple[int, int, int, int]]:
-    """Rectangles (x0, y0, x1, y1), in tiles, that cover all that is True, at about the least cost.
-
-    margin: tiles that a rectangle costs beyond its own width, and height; call: tiles that each costs besides.
-    """
-    boxes = _runs(changed)
-    if len(boxes) > _MOST_RUNS:  # scattered all over: coarser, so that merging stays cheap
-        rows, columns = changed.shape
-        coarse = np.pad(changed, ((0, rows % 2), (0, columns % 2))).reshape(-(-rows // 2), 2, -(-columns // 2), 2)
-        return [
-            (2 * x0, 2 * y0, min(2 * x1, columns), min(2 * y1, rows))
-            for x0, y0, x1, y1 in merged(np.any(coarse, (1, 3)), margin / 2, call / 4)
-        ]
-    found = np.array(boxes)
-    left = np.ones(len(found), bool)
-
-    def cost(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        return (high[..., 0] - low[..., 0] + margin) * (high[..., 1] - low[..., 1] + margin) + call
-
-    def gains(one: np.ndarray, others: np.ndarray) -> np.ndarray:
-        low, high = np.minimum(one[..., :2], others[..., :2]), np.maximum(one[..., 2:], others[..., 2:])
-        apart = cost(one[..., :2], one[..., 2:]) + cost(others[..., :2], others[..., 2:])
-        return apart - cost(low, high)
-
-    gain = gains(found[:, None], found[None])
-    np.fill_diagonal(gain, -1)
-    while True:
-        i, j = divmod(int(gain.argmax()), len(found))
-        if gain[i, j] < 0:
-            break
-        found[i] = [*np.minimum(found[i, :2], found[j, :2]), *np.maximum(found[i, 2:], found[j, 2:])]
-        left[j] = False
-        gain[j] = gain[:, j] = -1
-        gain[i] = gain[:, i] = np.where(left, gains(found[i], found), -1)
-        gain[i, i] = -1
-    return [tuple(map(int, box)) for box in found[left]]  # type: ignore[misc]
-
-
-def _runs(changed: np.ndarray) -> list[tuple[int, int, int, int]]:
-    """Runs of each row; those of following rows that are alike are one."""
-    edges = np.diff(np.pad(changed, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    boxes: list[tuple[int, int, int, int]] = []
-    open_runs: dict[tuple[int, int], int] = {}
-    for row in range(len(changed) + 1):
-        runs: set[tuple[int, int]] = set()
-        if row < len(changed):
-            starts, ends = np.flatnonzero(edges[row] == 1), np.flatnonzero(edges[row] == -1)
-            runs = {(int(start), int(end)) for start, end in zip(starts, ends)}
-        for run in [run for run in open_runs if run not in runs]:
-            boxes.append((run[0], open_runs.pop(run), run[1], row))
-        for run in runs:
-            open_runs.setdefault(run, row)
-    return sorted(boxes)

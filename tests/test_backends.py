@@ -32,6 +32,8 @@ from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat
 from vidsr.models import Compact, SRResNet
 from vidsr.models.fold import fold
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FORMATS = ["yuv420p", "yuv420p10le", "yuv422p", "yuv444p12le", "yuv444p16le", "gray", "gray10le", "gbrp"]
 no_bf16 = pytest.mark.skipif(not cpu_has_bf16(), reason="no bf16 in this CPU")
 on_tensorrt = (
@@ -64,9 +66,6 @@ def srresnet():
     with torch.no_grad():
         model.tail.weight.mul_(6)
     return model.eval()
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import av
 import cv2
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 
 from benchmarks import reuse as command
@@ -33,7 +32,6 @@ from vidsr.batch import batches
 from vidsr.frames import Frame, PixelFormat
 from vidsr.reuse import Box, Saved, reuse
 from vidsr.stillness import NARROWEST, Tolerance
-
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,14 +7,14 @@ does not tell where it goes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from benchmarks.measure import Effort, speed
 from benchmarks.roof import stopwatch
-from vidsr.backends.cuda import CudaBackend
+from vidsr.backends.cuda import CudaBackend, _copy
 from vidsr.backends.planes import PlaneGenerator, tensor
 from vidsr.backends.pytorch import TorchBackend
 from vidsr.frames import FrameBatch
@@ -92,11 +92,6 @@ def _parts_of_lane(backend: CudaBackend, batch: FrameBatch) -> tuple[Any, ...]:
         return seconds[0]
 
     return count, through_host(upload, streams.upload), on_device, through_host(download, streams.download)
-
-
-def _copy(sources: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]) -> None:
-    for source, target in zip(sources, targets, strict=True):
-        target.copy_(source, non_blocking=True)
 
 
 def _repeated(

@@ -15,7 +15,7 @@ from vidsr.checkpoint import DEFAULT_MODEL, find_model
 from vidsr.colorspec import result_color
 from vidsr.decode import ONE_THREAD_SAMPLES, decode, gpu_missing
 from vidsr.encode import CODECS, Codec, choose_codec, default_threads, encoder_layout, make_settings, result_format
-from vidsr.errors import BackendError, OutputError, UsageError
+from vidsr.errors import BackendError, OutputError, SourceError, UsageError
 from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, StreamInfo, TimeRange
 from vidsr.hardware import cores, decoder_missing, encoder_missing, free_memory
 from vidsr.pipeline import Job
@@ -153,10 +153,13 @@ def choose_reuse(wanted: str, spec: BackendSpec, info: SourceInfo) -> Tolerance 
         return Tolerance()
     video = info.video
     length = int((info.duration or 0) / video.time_base)
-    places = [None] + [length * part // 100 for part in (40, 75) if length]
-    return choose_tolerance(
-        (list(islice(decode(info.path, video, None, None, at, Report()), SAMPLED)) for at in places), video.format
-    )
+    stretches = []
+    for at in [None] + [length * part // 100 for part in (40, 75) if length]:
+        try:
+            stretches.append(list(islice(decode(info.path, video, None, None, at, Report()), SAMPLED)))
+        except SourceError:  # the picture changes its size there, which may be outside the part asked for
+            continue
+    return choose_tolerance(stretches, video.format)
 
 
 def choose_jobs(options: Options, spec: BackendSpec, codec: Codec, video: StreamInfo) -> tuple[int, int]:

@@ -162,11 +162,11 @@ def _make_segments(
         with closing(open_backend(job.backend)) as backend:
 
             def make(segment: Segment) -> Generator[None, None, SegmentResult]:
-                own = Report(report.warn)
+                own, saved = Report(report.warn), Saved()
+                savings.append(saved)
                 frames: list[Frame] = []
                 path = work.video_path(segment.index)
-                savings.append(Saved())
-                with closing(segment_stages(job, segment, path, backend, own, turn, savings[-1])) as stages:
+                with closing(segment_stages(job, segment, path, backend, own, turn, saved)) as stages:
                     for frame in stages:
                         frames.append(replace(frame, planes=()))
                         took(segment)

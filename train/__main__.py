@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from train.options import Options, metadata_option, run_options
+from train.options import Options, distil_options, metadata_option, run_options
 
 _ELSEWHERE = {"prepare": "train.prepare", "evaluate": "train.evaluate", "study": "train.study"}
 
@@ -20,7 +20,7 @@ class _Lazy(click.Group):
     """Imports the module of a command when it is asked for, so that training needs only what training needs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return ["prepare", "resnet", "srgan", "srwgan-gp", "evaluate", "study", "export"]
+        return ["prepare", "resnet", "srgan", "srwgan-gp", "distil", "evaluate", "study", "export"]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name in _ELSEWHERE:
@@ -61,6 +61,26 @@ def srwgan_gp(**given: Any) -> None:
 
 
 @main.command()
+@distil_options
+def distil(**given: Any) -> None:
+    """Train a small generator on a large one's pictures and the true ones, then against a critic.
+
+    The same command again goes on with what was interrupted.
+    """
+    student, critic_minutes = given.pop("student"), given.pop("critic_minutes")
+    given["out"] = given["out"] or f"runs/{student}" + ("" if given["scale"] == 4 else f"-{given['scale']}x")
+
+    def work() -> None:
+        from train.distil import stages, train
+
+        options = Options(recipe="resnet", generator="compact", **_said(given))
+        chosen = stages(options, student, critic_minutes)
+        train(chosen, click.echo)
+
+    _guarded(work)
+
+
+@main.command()
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("weights_file", type=click.Path(dir_okay=False, path_type=Path))
 @metadata_option
@@ -79,7 +99,7 @@ def _run(recipe: str, given: dict[str, Any]) -> None:
         said = click.core.ParameterSource.COMMANDLINE
         if odd := sorted({name for name in context.params if context.get_parameter_source(name) == said} - kept):
             raise click.UsageError(f"--resume goes on with the run's own options; leave out {', '.join(odd)}")
-    options = {k: v for k, v in given.items() if v is not None or k in ("clip", "epochs", "steps", "minutes")}
+    options = _said(given)
     options["out"] = options.get("out") or f"runs/{recipe}"
 
     def work() -> None:
@@ -95,6 +115,11 @@ def _run(recipe: str, given: dict[str, Any]) -> None:
         train(chosen, resume, click.echo)
 
     _guarded(work)
+
+
+def _said(given: dict[str, Any]) -> dict[str, Any]:
+    """Without what `Options` decides; None means something for those that end a run or limit it."""
+    return {k: v for k, v in given.items() if v is not None or k in ("clip", "epochs", "steps", "minutes")}
 
 
 def _describe(options: Options) -> None:

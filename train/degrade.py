@@ -1,8 +1,8 @@
-"""From a high-resolution picture to the low-resolution one a generator is shown.
+"""From a high-resolution picture to the low-resolution one a generator is shown, a quarter of the size or half of it.
 
-`none`: bicubic ÷4 with antialiasing. `video`: what an episode went through, in the order it happens: the master is
-softened and resized, scaled to the small size, sharpened, gets noise; then it is stored as 8-bit 4:2:0 video by a real
-encoder, as one frame or as one of a few in a hold or a slow pan, and comes back as a player shows it.
+`none`: bicubic ÷4 (or ÷2) with antialiasing. `video`: what an episode went through, in the order it happens: the
+master is softened and resized, scaled to the small size, sharpened, gets noise; then it is stored as 8-bit 4:2:0 video
+by a real encoder, as one frame or as one of a few in a hold or a slow pan, and comes back as a player shows it.
 
 draw() makes a Recipe of plain numbers, apply() does what it says. Odds, of all pairs:
 
@@ -44,19 +44,19 @@ MARGIN = 16  # highres pixels around the crop, for pans: at least MAX_PAN * (MAX
 FILTERS = ("bicubic", "bilinear", "area", "lanczos")
 
 
-def downscale(highres: Tensor) -> Tensor:
-    """[N, 3, 4H, 4W] float, 0..1 -> [N, 3, H, W] float, 0..1: bicubic with antialiasing, as PIL's (before rounding)."""
+def downscale(highres: Tensor, scale: int = SCALE) -> Tensor:
+    """[N, 3, sH, sW] float, 0..1 -> [N, 3, H, W] float, 0..1: bicubic with antialiasing, as PIL's (before rounding)."""
     height, width = highres.shape[2:]
     # PIL filters the rows, cuts the overshoot to what 8 bits hold, then filters the columns.
-    rows = F.interpolate(highres, size=(height, width // SCALE), mode="bicubic", antialias=True).clamp(0, 1)
-    size = (height // SCALE, width // SCALE)
+    rows = F.interpolate(highres, size=(height, width // scale), mode="bicubic", antialias=True).clamp(0, 1)
+    size = (height // scale, width // scale)
     return F.interpolate(rows, size=size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
-def upscale_bicubic(lowres: Tensor) -> Tensor:
-    """[N, 3, H, W] float, 0..1 -> [N, 3, 4H, 4W] float, 0..1: what every generator has to beat."""
+def upscale_bicubic(lowres: Tensor, scale: int = SCALE) -> Tensor:
+    """[N, 3, H, W] float, 0..1 -> [N, 3, sH, sW] float, 0..1: what every generator has to beat."""
     # antialias=True picks PIL's kernel (a = -0.5); without it torch uses a = -0.75, which overshoots more.
-    return F.interpolate(lowres, scale_factor=SCALE, mode="bicubic", antialias=True).clamp(0, 1)
+    return F.interpolate(lowres, scale_factor=scale, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -153,23 +153,28 @@ def _draw_noise(rng: np.random.Generator) -> Noise:
     return Noise(sigma, bool(rng.random() < 0.5), grain)
 
 
-def degrade(window: np.ndarray, margin: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def degrade(
+    window: np.ndarray, margin: int, rng: np.random.Generator, scale: int = SCALE
+) -> tuple[np.ndarray, np.ndarray]:
     """One pair of the `video` degradation; the state of rng decides every byte of it.
 
     window: [H, W, 3] uint8 RGB. margin: pixels around the crop that pans may show, 0 (no pans) or >= MARGIN. H and W
-    less two margins are multiples of 4. Returns the clean crop [H-2m, W-2m, 3] and its degraded lowres
-    [(H-2m)/4, (W-2m)/4, 3], both uint8 RGB. Raises ValueError for other sizes, click.ClickException without encoders.
+    less two margins are multiples of `scale`. Returns the clean crop [H-2m, W-2m, 3] and its degraded lowres
+    [(H-2m)/scale, (W-2m)/scale, 3], both uint8 RGB. Raises ValueError for other sizes, click.ClickException without
+    encoders.
     """
-    return apply(draw(rng), window, margin, rng)
+    return apply(draw(rng), window, margin, rng, scale)
 
 
-def apply(recipe: Recipe, window: np.ndarray, margin: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def apply(
+    recipe: Recipe, window: np.ndarray, margin: int, rng: np.random.Generator, scale: int = SCALE
+) -> tuple[np.ndarray, np.ndarray]:
     """What degrade() returns, by this recipe; rng makes the noise."""
     height, width = window.shape[0] - 2 * margin, window.shape[1] - 2 * margin
     if margin and margin < MARGIN:
         raise ValueError(f"margin {margin}: pans need 0 (none) or at least {MARGIN} pixels")
-    if min(height, width) < SCALE or height % SCALE or width % SCALE:
-        raise ValueError(f"a crop of {width}x{height}: both sides must be multiples of {SCALE}; cut the picture so")
+    if min(height, width) < scale or height % scale or width % scale:
+        raise ValueError(f"a crop of {width}x{height}: both sides must be multiples of {scale}; cut the picture so")
     down, right = recipe.pan if margin else (0, 0)
     crops: list[np.ndarray] = []
     pictures: list[np.ndarray] = []
@@ -177,7 +182,7 @@ def apply(recipe: Recipe, window: np.ndarray, margin: int, rng: np.random.Genera
         top, left = margin + index * down, margin + index * right
         crops.append(window[top : top + height, left : left + width])
         still = index > 0 and (down, right) == (0, 0)
-        picture = pictures[0] if still else _ring(_scale(crops[-1], recipe), recipe.ringing)
+        picture = pictures[0] if still else _ring(_scale(crops[-1], recipe, scale), recipe.ringing)
         pictures.append(picture)
     frames = [_add_noise(picture, recipe.noise, rng) for picture in pictures]
     lowres = frames[recipe.pick] if not recipe.chroma else _store(frames, recipe)
@@ -198,11 +203,11 @@ def _store(frames: list[np.ndarray], recipe: Recipe) -> np.ndarray:
     return rgb.permute(1, 2, 0)[:height, :width].contiguous().numpy()
 
 
-def _scale(crop: np.ndarray, recipe: Recipe) -> np.ndarray:
+def _scale(crop: np.ndarray, recipe: Recipe, scale: int) -> np.ndarray:
     """The softened crop, over the sizes of the chain to lowres; 8 bits all the way, as masters are."""
-    vertical, horizontal = (SCALE * sigma for sigma in recipe.blur)
+    vertical, horizontal = (scale * sigma for sigma in recipe.blur)
     picture = _gaussian(crop, vertical, horizontal)
-    height, width = crop.shape[0] // SCALE, crop.shape[1] // SCALE
+    height, width = crop.shape[0] // scale, crop.shape[1] // scale
     for size, name in recipe.chain:
         picture = resize(picture, (max(1, round(height * size)), max(1, round(width * size))), name)
     return resize(picture, (height, width), recipe.filter)

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from train.degrade import MARGIN, degrade
+from train.degrade import MARGIN, SCALE, degrade
 from train.metrics import psnr, ssim
 from train.options import DEGRADATIONS, Weights, pack_option, weight_option
 from train.pack import CROP, Pack
@@ -48,11 +48,12 @@ _STRIP, _FRAME_STRIP = 160, 240  # side of the crops in strips, of pictures and 
 def measure(generator: nn.Module | None, lowres: Tensor, highres: Tensor, batch: int = 4) -> Metrics:
     """Mean psnr (dB, at most PERFECT a picture) and ssim of enlarged `lowres` against `highres`.
 
-    generator: in eval mode, on their device; None measures bicubic. lowres: [N, 3, H, W], highres: [N, 3, 4H, 4W], both
+    generator: in eval mode, on their device; None measures bicubic. lowres: [N, 3, H, W], highres: [N, 3, sH, sW], both
     float in 0..1.
     """
+    scale = highres.shape[3] // lowres.shape[3]
     pairs = zip(lowres.split(batch), highres.split(batch))
-    values = torch.cat([_values(enlarge(generator, low), high) for low, high in pairs], dim=1)
+    values = torch.cat([_values(enlarge(generator, low, scale), high) for low, high in pairs], dim=1)
     mean = values.mean(dim=1)
     return {"psnr": round(float(mean[0]), 3), "ssim": round(float(mean[1]), 4)}
 
@@ -65,17 +66,19 @@ def _values(result: Tensor, highres: Tensor) -> Tensor:
 class Validation:
     """Measures generators on fixed pairs of the validation pictures' centres: clean, and compressed for "video".
 
-    pairs: (lowres [N, 3, 96, 96], highres [N, 3, 384, 384]), float in 0..1 on `device`, by degradation. bicubic: what
-    there is to beat, as `measure` returns it. ValueError when there is no validation picture.
+    pairs: (lowres [N, 3, 384/scale, 384/scale], highres [N, 3, 384, 384]), float in 0..1 on `device`, by degradation.
+    bicubic: what there is to beat, as `measure` returns it. ValueError when there is no validation picture.
     """
 
-    def __init__(self, pack: Pack, weights: Weights, degrade: str, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, pack: Pack, weights: Weights, degrade: str, device: torch.device | str = "cpu", scale: int = SCALE
+    ) -> None:
         windows = [_window(picture.pixels) for picture in pack.pictures("validation", weights)]
         if not windows:
             raise ValueError(
                 f"{pack.folder}: no validation picture; prepare more pictures, or with a larger --validation"
             )
-        self.pairs = {name: _pairs(windows, name, device) for name in dict.fromkeys(["none", degrade])}
+        self.pairs = {name: _pairs(windows, name, device, scale) for name in dict.fromkeys(["none", degrade])}
         self.bicubic = {name: measure(None, *pair) for name, pair in self.pairs.items()}
 
     def measure(self, generator: nn.Module) -> dict[str, Metrics]:
@@ -86,10 +89,12 @@ class Validation:
         """[H, W, 3] uint8: a row for each of a few pictures (compressed, if there are such): bicubic, `generator`'s and
         the original, where there are most lines."""
         lowres, highres = list(self.pairs.values())[-1]
+        scale = highres.shape[3] // lowres.shape[3]
         rows = []
         for index in evenly(len(lowres), pictures):
             low, high = lowres[index : index + 1], as_pixels(highres[index : index + 1])
-            columns = [(BICUBIC, as_pixels(enlarge(None, low))), ("Generator", as_pixels(enlarge(generator, low)))]
+            made = {BICUBIC: enlarge(None, low, scale), "Generator": enlarge(generator, low, scale)}
+            columns = [(name, as_pixels(picture)) for name, picture in made.items()]
             where = richest(high, _STRIP)
             rows.append(strip([(name, picture[where]) for name, picture in [*columns, (ORIGINAL, high)]]))
         return np.concatenate(rows)
@@ -106,14 +111,16 @@ def _centre(pixels: np.ndarray, size: int) -> tuple[slice, slice]:
     return slice(tops[0], tops[0] + size), slice(tops[1], tops[1] + size)
 
 
-def _pairs(windows: list[np.ndarray], degradation: str, device: torch.device | str) -> tuple[Tensor, Tensor]:
+def _pairs(
+    windows: list[np.ndarray], degradation: str, device: torch.device | str, scale: int
+) -> tuple[Tensor, Tensor]:
     lowres, highres = [], []
     for index, window in enumerate(windows):
         margin = (window.shape[0] - CROP) // 2
         high = window[margin : margin + CROP, margin : margin + CROP]
-        low = shrink(high)
+        low = shrink(high, scale)
         if degradation == "video":
-            high, low = degrade(window, margin, np.random.default_rng([SEED, index]))
+            high, low = degrade(window, margin, np.random.default_rng([SEED, index]), scale)
         lowres.append(as_tensor(low))
         highres.append(as_tensor(high))
     return torch.cat(lowres).to(device), torch.cat(highres).to(device)
@@ -132,25 +139,26 @@ class Record:
 
 
 def judge(pair: Pair, methods: list[Method], device: torch.device | str) -> tuple[list[Record], dict[str, np.ndarray]]:
-    """Records of each method on `pair`, and the pictures [4H, 4W, 3] uint8 they made.
+    """Records of each method on `pair`, and the pictures [sH, sW, 3] uint8 they made.
 
     The centre is measured as in the paper, enlarged by itself: scaled down from its own pixels when clean, cut from the
     compressed lowres otherwise. Centres of one colour are left out: any method is perfect there, or nearly.
     """
-    lowres, highres = as_tensor(pair.lowres, device), as_tensor(pair.highres, device)
+    lowres, highres, scale = as_tensor(pair.lowres, device), as_tensor(pair.highres, device), pair.scale
     parts = {"whole": (lowres, highres)}
     if pair.source in SOURCES:
         rows, columns = _centre(pair.highres, CENTRE)
         crop = pair.highres[rows, columns]
-        small = shrink(crop)
+        small = shrink(crop, scale)
         if pair.source == "video":
-            small = pair.lowres[rows.start // 4 : rows.stop // 4, columns.start // 4 : columns.stop // 4]
+            rows, columns = (slice(part.start // scale, part.stop // scale) for part in (rows, columns))
+            small = pair.lowres[rows, columns]
         if (crop != crop[0, 0]).any():
             parts["centre"] = (as_tensor(small, device), as_tensor(crop, device))
     records, pictures = [], {}
     for method in methods:
         for region, (low, high) in parts.items():
-            result = enlarge(method.generator, low)
+            result = enlarge(method.generator, low, scale)
             if region == "whole":
                 pictures[method.name] = as_pixels(result)
             values = _values(result, high)[:, 0].tolist()
@@ -202,7 +210,7 @@ def _cells(means: dict[str, float]) -> str:
 
 def measure_all(
     pack: Pack, split: str, weights: Weights, degrade: str, videos: list[tuple[Path, Path]], methods: list[Method],
-    device: str, folder: Path, strips: int,
+    device: str, folder: Path, strips: int, scale: int = SCALE,
 ) -> list[Record]:  # fmt: skip
     """Records of all pictures of `split` and every few frames of `videos`; `strips` of them as PNG into `folder`.
 
@@ -217,7 +225,7 @@ def measure_all(
     numbers = {pictures[index].path: number for number, index in enumerate(evenly(len(pictures), strips), 1)}
     records: list[Record] = []
     total = len(pictures) * (2 if degrade == "video" else 1)
-    for pair in _shown(picture_pairs(pictures, degrade), f"{split} pictures", total):
+    for pair in _shown(picture_pairs(pictures, degrade, scale=scale), f"{split} pictures", total):
         found, results = judge(pair, methods, device)
         records += found
         if pair.name in numbers:
@@ -226,7 +234,7 @@ def measure_all(
             _write_strip(path, pair, results, _STRIP)
     for lowres, highres in videos:
         most = -1.0
-        for pair in _shown(video_pairs(lowres, highres), lowres.name):
+        for pair in _shown(video_pairs(lowres, highres, scale), lowres.name):
             found, results = judge(pair, methods, device)
             records += found
             if (detail := line_detail(pair.highres, _FRAME_STRIP)) > most:
@@ -256,12 +264,14 @@ def _shown(pairs: Iterator[Pair], what: str, total: int | None = None) -> Iterat
 @click.option("--out", default="runs/evaluation", show_default=True, type=click.Path(file_okay=False, path_type=Path))
 @click.option("--degrade", type=click.Choice(DEGRADATIONS), default="video", show_default=True,
               help="video measures both clean and compressed sources.")  # fmt: skip
+@click.option("--scale", type=click.Choice([2, 4]), default=SCALE, show_default=True,
+              help="2: of half the size. Weights that enlarge by 4 are then reduced by area.")
 @click.option("--strips", default=10, show_default=True, type=click.IntRange(0), help="Pictures to make strips of.")
 @click.option("--video", "videos", multiple=True, callback=parse_videos, metavar="LOWRES=HIGHRES",
               help="A video and its original, 4 times the size: every 12th frame is measured; repeat it.")  # fmt: skip
 def evaluate(
-    weights_files: tuple[str, ...], pack: str, split: str, weights: Weights, out: Path, degrade: str, strips: int,
-    videos: list[tuple[Path, Path]],
+    weights_files: tuple[str, ...], pack: str, split: str, weights: Weights, out: Path, degrade: str, scale: int,
+    strips: int, videos: list[tuple[Path, Path]],
 ) -> None:  # fmt: skip
     """PSNR and SSIM of WEIGHTS and of bicubic, as a table, as JSON, and strips to look at.
 
@@ -269,7 +279,7 @@ def evaluate(
     runs/*/generator.safetensors and all installed models.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    methods, failed = load_methods(weights_files, device)
+    methods, failed = load_methods(weights_files, device, scale)
     for line in failed.values():
         click.echo(f"not measured: {line}", err=True)
     if not methods:
@@ -277,11 +287,11 @@ def evaluate(
     methods = [Method(BICUBIC), *(method for method in methods if method.name != BICUBIC)]
     try:
         opened = Pack.open(pack)
-        records = measure_all(opened, split, weights, degrade, videos, methods, device, out / "strips", strips)
+        records = measure_all(opened, split, weights, degrade, videos, methods, device, out / "strips", strips, scale)
         found = summary(records)
         described = {
-            "pack": {"folder": pack, "digest": opened.digest}, "split": split, "weights": weights, "device": device,
-            "torch": torch.__version__, "failed": failed,
+            "pack": {"folder": pack, "digest": opened.digest}, "split": split, "weights": weights, "scale": scale,
+            "device": device, "torch": torch.__version__, "failed": failed,
             "methods": {m.name: {"path": m.path, "sha256": m.sha256} for m in methods},
             "summary": found, "pictures": [asdict(record) for record in records],
         }  # fmt: skip

@@ -25,6 +25,9 @@ def export(
     metrics: of `generator` on `validation`, by degradation. `options.metadata` (name, data, licence ...) goes in as it
     is. OSError when it cannot be written.
     """
+    taught = {}
+    if options.teacher:
+        taught = {"teacher": Path(options.teacher).stem, "teacher_weight": f"{options.teacher_weight:g}"}
     measured = {name: {"generator": metrics[name], "bicubic": validation.bicubic[name]} for name in metrics}
     metadata = {
         "recipe": options.recipe,
@@ -32,6 +35,7 @@ def export(
         "minutes": f"{minutes:.1f}",
         "degrade": options.degrade,
         "loss": options.content,
+        **taught,
         "metrics": json.dumps(measured),
         **options.metadata,
     }

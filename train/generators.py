@@ -1,15 +1,19 @@
-"""The generator a run begins with, and its average over the steps."""
+"""The generator a run begins with, its average over the steps, and the teacher it may have."""
 
 from __future__ import annotations
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from train.branches import branch
 from train.options import Options
+from train.pairs import Teacher
 from train.warmstart import start_as_interpolation
 from vidsr.checkpoint import find_model, installed_models, load_generator
 from vidsr.errors import VidsrError
 from vidsr.models import Compact, SRResNet
+from vidsr.models.fold import fold
 
 
 def build_generator(options: Options, load: bool = True) -> tuple[nn.Module, str]:
@@ -18,8 +22,18 @@ def build_generator(options: Options, load: bool = True) -> tuple[nn.Module, str
     load: False where a checkpoint's weights replace the first ones anyway, which may be gone by then.
     ValueError for a start that does not exist or is another generator's.
     """
-    fresh = Compact(options.channels, options.layers) if options.generator == "compact" else SRResNet(options.blocks)
-    start = options.init
+    fresh: nn.Module = SRResNet(options.blocks)
+    if options.generator == "compact":
+        fresh = Compact(options.channels, options.layers, options.scale)
+    generator, start = _start(fresh, options.init, load)
+    if options.branches:
+        assert isinstance(generator, Compact)
+        branch(generator)
+    return generator, start
+
+
+def _start(fresh: nn.Module, init: str, load: bool) -> tuple[nn.Module, str]:
+    start = init
     if start == "auto":
         start = _installed_start(fresh) or "interpolation"
     if not load:
@@ -33,9 +47,55 @@ def build_generator(options: Options, load: bool = True) -> tuple[nn.Module, str
         loaded = load_generator(path)
     except VidsrError as error:
         raise ValueError(f"--init {start}: {error}") from None
+    if isinstance(loaded, Compact) and isinstance(fresh, Compact) and loaded.scale > fresh.scale:
+        loaded = reduce_scale(loaded, fresh.scale)
     if _kind(loaded) != _kind(fresh):
         raise ValueError(f"--init {start}: weights of {_kind(loaded)}, expected {_kind(fresh)}")
     return loaded.train(), str(path)
+
+
+@torch.no_grad()
+def reduce_scale(generator: Compact, scale: int) -> Compact:
+    """A Compact of a smaller scale that starts as `generator` followed by a reduction by area.
+
+    Exact for what the convolutions add: a mean of the last one's outputs is a convolution again. The skip is the
+    smaller scale's own. ValueError when the scales do not divide.
+    """
+    times, rest = divmod(generator.scale, scale)
+    if rest:
+        raise ValueError(f"a generator of scale {generator.scale} cannot start one of scale {scale}")
+    smaller = Compact(generator.channels, generator.layers, scale, generator.skip)
+    state = generator.state_dict()
+    last = len(generator.body) - 1
+    for name in (f"body.{last}.weight", f"body.{last}.bias"):
+        phases = state[name].unflatten(0, (3, scale, times, scale, times))  # colour, row, its parts, column, its parts
+        state[name] = phases.mean(dim=(2, 4)).flatten(0, 2)
+    smaller.load_state_dict(state)
+    return smaller
+
+
+def load_teacher(options: Options, device: torch.device) -> Teacher | None:
+    """What `options.teacher` makes of lowres pictures, at the student's scale; None without a teacher.
+
+    A teacher that enlarges more is reduced by area. ValueError when it does not exist or its scale does not fit.
+    """
+    if options.teacher is None:
+        return None
+    try:
+        teacher = fold(load_generator(find_model(options.teacher).path))
+    except VidsrError as error:
+        raise ValueError(f"--teacher {options.teacher}: {error}") from None
+    times, rest = divmod(teacher.scale, options.scale)
+    if rest:
+        raise ValueError(f"--teacher {options.teacher}: enlarges by {teacher.scale}, its student by {options.scale}")
+    teacher = teacher.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.no_grad()
+    def teach(lowres: Tensor) -> Tensor:
+        picture = teacher(lowres.contiguous(memory_format=torch.channels_last)).float()
+        return (F.avg_pool2d(picture, times) if times > 1 else picture).clamp(0, 1)
+
+    return teach
 
 
 def untrained(start: str) -> bool:

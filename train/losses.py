@@ -13,6 +13,21 @@ from train.networks import Critic, Discriminator
 CONTENT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss}
 
 
+def content_with_teacher(name: str, weight: float) -> Callable[..., Tensor]:
+    """CONTENT[name] of (fake, highres) and, called with a third picture, `weight` parts of it against that one.
+
+    Knowledge distillation (Hinton et al. 2015, arXiv:1503.02531) for pictures: what a teacher makes of the same lowres
+    is easier to reach for a small student than the truth, which holds detail that nobody can know.
+    """
+    loss = CONTENT[name]
+
+    def content(fake: Tensor, highres: Tensor, taught: Tensor | None = None) -> Tensor:
+        truth = loss(fake, highres)
+        return truth if taught is None else torch.lerp(truth, loss(fake, taught), weight)
+
+    return content
+
+
 def noisy_labels(
     count: int, real: tuple[float, float], fake: tuple[float, float], flip: float, device: torch.device
 ) -> tuple[Tensor, Tensor]:

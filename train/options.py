@@ -12,6 +12,8 @@ import click
 from train.pack import Weights
 
 DEGRADATIONS = ("none", "video")
+# The Compact family, smallest first: channels, layers.
+STUDENTS = {"tiny": (24, 6), "fast": (32, 8), "balanced": (64, 16)}
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,14 @@ class Options:
     blocks: int = 8
     channels: int = 32
     layers: int = 8
+    scale: int = 4
+    branches: bool = False
     degrade: str = "none"
     line_targets: bool = False
     fresh: float = 1.0
     content: str = "mse"
+    teacher: str | None = None
+    teacher_weight: float = 0.5
     batch: int = 32
     crop: int = 96
     rate: float = 1e-3
@@ -74,6 +80,8 @@ class Options:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected 1 or more")
         if self.crop % 8 or not 16 <= self.crop <= 256:
             raise ValueError(f"crop: got {self.crop}, expected a multiple of 8 from 16 to 256")
+        if self.generator == "srresnet" and (self.scale != 4 or self.branches):
+            raise ValueError("scale, branches: the seed's generator enlarges by 4 and has none; use --generator compact")
         if self.epochs is None and self.steps is None and self.minutes is None:
             raise ValueError("epochs, steps, minutes: got none of them, expected at least one")
 
@@ -122,10 +130,14 @@ _RUN_OPTIONS = (
     click.option("--blocks", type=click.IntRange(1, 64), help="Residual blocks (srresnet): 4, 8 or 16 in the paper."),
     click.option("--channels", type=click.IntRange(4, 256), help="Channels (compact)."),
     click.option("--layers", type=click.IntRange(1, 64), help="Inner convolutions (compact)."),
+    click.option("--scale", type=click.Choice([2, 4]), help="How many times the generator enlarges (compact)."),
+    click.option("--branches/--plain", help="Train each inner convolution as several that are added up at the end (compact)."),
     click.option("--degrade", type=click.Choice(DEGRADATIONS), help="none: bicubic ÷4, the paper. video: what episodes go through, compression above all."),
     click.option("--line-targets/--plain-targets", help="Sharpen the lines of the pictures that are aimed at."),
     click.option("--fresh", type=click.FloatRange(0.01), help="New degraded pictures a step, of which crops are then drawn several times (video)."),
     click.option("--content", type=click.Choice(["mse", "l1"]), help="Loss against the picture itself."),
+    click.option("--teacher", metavar="MODEL", help="Learn from what these weights make of the same pictures, too: an installed model or a weights file."),
+    click.option("--teacher-weight", type=click.FloatRange(0, 1), help="The teacher's share in the content loss; the picture itself has the rest."),
     click.option("--batch", type=click.IntRange(1)),
     click.option("--crop", type=click.IntRange(16, 256), help="Side of a training crop, highres pixels, a multiple of 8."),
     click.option("--rate", type=click.FloatRange(0, min_open=True), help="Learning rate."),
@@ -180,3 +192,27 @@ def run_options(**defaults: Any) -> Callable[[Command], Command]:
         return command
 
     return decorate
+
+
+_NOT_OF_DISTIL = {"resume", "generator", "blocks", "channels", "layers", "epochs", "steps", "pretrain_epochs", "dry_run"}
+
+
+def distil_options(command: Command) -> Command:
+    """The options of `distil`, which are those of the two recipes it is made of, less what it decides itself."""
+    command = run_options(
+        recipe="srwgan-gp", degrade="video", fresh=0.25, content="l1", batch=16, rate=1e-3, schedule="cosine",
+        clip=0.5, epochs=None, minutes=60, adversarial=1e-3, critic_width=32, critic_first=100,
+    )(command)  # fmt: skip
+    shown = [p for p in command.__click_params__ if p.name not in _NOT_OF_DISTIL]  # type: ignore[attr-defined]
+    for parameter in shown:
+        if parameter.name == "teacher":
+            parameter.required = True
+        if parameter.name == "minutes":
+            parameter.help = "Of both parts together."
+        if parameter.name == "rate":
+            parameter.help = "Learning rate of the first part; a tenth of it in the second."
+    command.__click_params__ = shown  # type: ignore[attr-defined]
+    command = click.option(
+        "--critic-minutes", default=15.0, show_default=True, type=click.FloatRange(0), help="Of the second part, against the critic; 0: none."
+    )(command)
+    return click.option("--student", type=click.Choice(list(STUDENTS)), default="fast", show_default=True)(command)

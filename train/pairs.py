@@ -7,14 +7,14 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from train.degrade import MARGIN, SCALE, degrade, downscale
+from train.degrade import MARGIN, degrade, downscale
 from train.lines import sharpen_lines
 from train.options import Options
 from train.pack import CROP, Pack
@@ -24,25 +24,34 @@ POOL = 768  # degraded pictures that crops are drawn from
 FIRST = 64  # of these, how many must be there for the first step
 _BATCHES, _ENTRIES = 0, 1  # streams of random numbers that must not meet
 
+# [N, 3, H, W] float, 0..1 -> [N, 3, sH, sW] float, 0..1, on the same device.
+Teacher = Callable[[Tensor], Tensor]
+
 
 class Pairs:
     """Crops drawn on the device from pictures in memory: flat ones seldom, turned and mirrored in all eight ways.
 
-    highres: [P, H, W, 3] uint8, filled up to `self.filled`. lowres: the same at a quarter of the size, or None where
-    it is made of each crop (degradation `none`). odds: how often each picture is drawn, [P] float.
+    highres: [P, H, W, 3] uint8. lowres: the same, smaller by options.scale, or None where it is made of each crop
+    (degradation `none`). odds: how often each picture is drawn, [P] float. teacher: see `batch`.
     """
 
-    def __init__(self, options: Options, rank: int, highres: Tensor, lowres: Tensor | None, odds: np.ndarray) -> None:
-        self.options, self.rank = options, rank
+    def __init__(
+        self, options: Options, rank: int, highres: Tensor, lowres: Tensor | None, odds: np.ndarray,
+        teacher: Teacher | None,
+    ) -> None:  # fmt: skip
+        self.options, self.rank, self.teacher = options, rank, teacher
         self.highres, self.lowres = highres, lowres
         self._cumulated = np.cumsum(odds)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """lowres [batch, 3, crop/4, crop/4] and highres [batch, 3, crop, crop] of this step, float, 0..1."""
+    def batch(self, step: int) -> tuple[Tensor, ...]:
+        """lowres [batch, 3, crop/scale, crop/scale] and highres [batch, 3, crop, crop] of this step, float, 0..1.
+
+        With a teacher there is a third: what it makes of the lowres, shaped as the highres.
+        """
         rng = np.random.default_rng([self.options.seed, self.rank, _BATCHES, step])
-        count, size = self.options.batch, self.options.crop
+        count, size, scale = self.options.batch, self.options.crop, self.options.scale
         pictures = self._pick(rng, 2 * count)
-        corners = rng.integers(0, (self.highres.shape[1] - size) // SCALE + 1, (2 * count, 2)) * SCALE
+        corners = rng.integers(0, (self.highres.shape[1] - size) // scale + 1, (2 * count, 2)) * scale
         candidates = self._cut(self.highres, pictures, corners, size)
         # Of two crops the first, but where it is flat the one with more detail. Decided on the device: no round trip.
         detail = detail_of(candidates)
@@ -50,13 +59,20 @@ class Pairs:
         turns = torch.from_numpy(rng.integers(0, 2, (3, count))).to(candidates.device)
         highres = _turned(_chosen(candidates, second), turns)
         if self.lowres is None:
-            lowres = downscale(highres)
+            lowres = downscale(highres, scale)
         else:
-            lowres = self._cut(self.lowres, pictures, corners // SCALE, size // SCALE)
+            lowres = self._cut(self.lowres, pictures, corners // scale, size // scale)
             lowres = _turned(_chosen(lowres, second), turns)
+        taught = []
+        if self.teacher is not None and (answers := self._answers(pictures)) is not None:
+            taught = [_turned(_chosen(self._cut(answers, pictures, corners, size), second), turns)]
         if self.options.line_targets:
             highres = sharpen_lines(highres)
-        return lowres, highres
+        return lowres, highres, *taught
+
+    def _answers(self, pictures: np.ndarray) -> Tensor | None:
+        """What the teacher makes of the whole of these `pictures`, laid out as `highres`; None: it is shown crops."""
+        return None
 
     def _pick(self, rng: np.random.Generator, count: int) -> np.ndarray:
         return np.searchsorted(self._cumulated, rng.random(count) * self._cumulated[-1], side="right")
@@ -72,21 +88,23 @@ class Pairs:
 
 
 class CleanPairs(Pairs):
-    """Degradation `none`: the pack's crops, and bicubic ÷4 of whatever is cut from them."""
+    """Degradation `none`: the pack's crops, and bicubic ÷scale of whatever is cut from them."""
 
-    def __init__(self, pack: Pack, options: Options, device: torch.device, rank: int = 0) -> None:
+    def __init__(
+        self, pack: Pack, options: Options, device: torch.device, rank: int = 0, teacher: Teacher | None = None
+    ) -> None:
         shards, index, odds = pack.train_crops(options.weights)
         pixels = torch.empty(len(index), CROP, CROP, 3, dtype=torch.uint8)
         for row, (shard, position) in enumerate(index):
             pixels[row] = torch.from_numpy(np.array(shards[shard][position]))
         if device.type == "cuda" and pixels.numel() < torch.cuda.mem_get_info(device)[0] // 2:
             pixels = pixels.to(device)
-        super().__init__(options, rank, pixels, None, odds)
+        super().__init__(options, rank, pixels, None, odds, teacher)
         self._device = device
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        lowres, highres = super().batch(step)
-        return lowres.to(self._device, non_blocking=True), highres.to(self._device, non_blocking=True)
+    def batch(self, step: int) -> tuple[Tensor, ...]:
+        lowres, highres = (part.to(self._device, non_blocking=True) for part in super().batch(step))
+        return (lowres, highres, self.teacher(lowres)) if self.teacher else (lowres, highres)
 
 
 class VideoPairs(Pairs):
@@ -96,11 +114,16 @@ class VideoPairs(Pairs):
     the seed and n alone, whichever process makes it.
     """
 
-    def __init__(self, pack: Pack, options: Options, device: torch.device, rank: int = 0, step: int = 0) -> None:
+    def __init__(
+        self, pack: Pack, options: Options, device: torch.device, rank: int = 0, step: int = 0,
+        teacher: Teacher | None = None,
+    ) -> None:  # fmt: skip
         size = CROP - 2 * MARGIN
+        small = size // options.scale
         highres = torch.empty(POOL, size, size, 3, dtype=torch.uint8, device=device)
-        lowres = torch.empty(POOL, size // SCALE, size // SCALE, 3, dtype=torch.uint8, device=device)
-        super().__init__(options, rank, highres, lowres, np.ones(1))
+        lowres = torch.empty(POOL, small, small, 3, dtype=torch.uint8, device=device)
+        super().__init__(options, rank, highres, lowres, np.ones(1), teacher)
+        self._known, self._all_answers = np.zeros(POOL, bool), torch.empty_like(highres) if teacher else None
         self._next = max(0, self._needed(step) - POOL)
         workers = options.workers if options.workers >= 0 else min(14, max(1, (os.cpu_count() or 2) - 1))
         self._loader = DataLoader(
@@ -115,27 +138,39 @@ class VideoPairs(Pairs):
         """How many pictures have been made by the time of this step."""
         return FIRST + int(step * self.options.fresh)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+    def batch(self, step: int) -> tuple[Tensor, ...]:
         assert self._fresh is not None
         while self._next < self._needed(step):
             highres, lowres = next(self._fresh)
             slot = self._next % POOL
             self.highres[slot], self.lowres[slot] = highres, lowres  # type: ignore[index]
+            self._known[slot] = False
             self._next += 1
         return super().batch(step)
 
     def _pick(self, rng: np.random.Generator, count: int) -> np.ndarray:
         return rng.integers(0, min(self._next, POOL), count)
 
+    def _answers(self, pictures: np.ndarray) -> Tensor | None:
+        # A picture is drawn from some hundred times before it is replaced, and a teacher costs many times its student.
+        assert self.teacher is not None and self._all_answers is not None and self.lowres is not None
+        for slot in dict.fromkeys(pictures[~self._known[pictures]].tolist()):
+            answer = self.teacher(self.lowres[slot].permute(2, 0, 1)[None].float() / 255)
+            self._all_answers[slot] = (answer[0].permute(1, 2, 0) * 255).round_().clamp_(0, 255).byte()
+            self._known[slot] = True
+        return self._all_answers
+
     def close(self) -> None:
         self._fresh = None  # ends the workers
 
 
-def open_pairs(pack: Pack, options: Options, device: torch.device, rank: int = 0, step: int = 0) -> Pairs:
-    """The batches of `options`, ready for `step` and the steps after it."""
+def open_pairs(
+    pack: Pack, options: Options, device: torch.device, rank: int = 0, step: int = 0, teacher: Teacher | None = None
+) -> Pairs:
+    """The batches of `options`, ready for `step` and the steps after it; with what `teacher` makes of them, if any."""
     if options.degrade == "video":
-        return VideoPairs(pack, options, device, rank, step)
-    return CleanPairs(pack, options, device, rank)
+        return VideoPairs(pack, options, device, rank, step, teacher)
+    return CleanPairs(pack, options, device, rank, teacher)
 
 
 class _CountFrom:
@@ -149,9 +184,10 @@ class _CountFrom:
 
 
 class _Degraded(Dataset[tuple[Tensor, Tensor]]):
-    """Picture n, degraded: (highres [S, S, 3], lowres [S/4, S/4, 3]) uint8. Opens the pack anew in each process."""
+    """Picture n, degraded: (highres [S, S, 3], lowres [S/scale, S/scale, 3]) uint8. Opens the pack in each process."""
 
     def __init__(self, pack: Pack, options: Options, rank: int) -> None:
+        self.scale = options.scale
         self.folder, self.weights, self.seeds = pack.folder, options.weights, [options.seed, rank, _ENTRIES]
         self._crops: tuple[list[np.ndarray], np.ndarray, np.ndarray] | None = None
 
@@ -161,7 +197,7 @@ class _Degraded(Dataset[tuple[Tensor, Tensor]]):
         shards, index, odds = self._crops
         rng = np.random.default_rng([*self.seeds, number])
         shard, row = index[rng.choice(len(index), p=odds)]
-        highres, lowres = degrade(np.array(shards[shard][row]), MARGIN, rng)
+        highres, lowres = degrade(np.array(shards[shard][row]), MARGIN, rng, self.scale)
         return torch.from_numpy(np.ascontiguousarray(highres)), torch.from_numpy(np.ascontiguousarray(lowres))
 
 

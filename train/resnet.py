@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from train.generators import build_generator, edge_gradients, update_average
-from train.losses import CONTENT
+from train.generators import build_generator, edge_gradients, load_teacher, update_average
+from train.losses import content_with_teacher
 from train.options import Options
 from train.run import Run, contrast
 
@@ -26,13 +26,14 @@ def train(options: Options, resume: Path | None = None, say: Callable[[str], Non
     average = copy.deepcopy(raw).eval().requires_grad_(False)
     optimiser = torch.optim.Adam(raw.parameters(), lr=options.rate)
     generator, optimiser = run.prepare(average, generator=raw, optimiser=optimiser)
-    content_loss = CONTENT[options.content]
+    content_loss = content_with_teacher(options.content, options.teacher_weight)
+    teacher = load_teacher(options, run.device)
 
-    for lowres, highres in run.batches():
+    for lowres, highres, *taught in run.batches(teacher):
         optimiser.param_groups[0]["lr"] = run.rate(options.rate)
         with run.autocast():
             fake = generator(lowres.contiguous(memory_format=torch.channels_last))
-        loss = content_loss(fake.float(), highres)
+        loss = content_loss(fake.float(), highres, *taught)
         optimiser.zero_grad(set_to_none=True)
         run.accelerator.backward(loss)
         norm = nn.utils.clip_grad_norm_(raw.parameters(), options.clip or math.inf)

@@ -7,6 +7,7 @@ and TensorBoard's files (to look at), checkpoints/ (to go on from) and, at the e
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import math
 import time
@@ -21,13 +22,14 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast
 from torch import Tensor, nn
 
+from train.branches import merge
 from train.checkpoints import Checkpoints, read_options
 from train.evaluate import Validation
 from train.export import export
 from train.journal import Journal
 from train.options import Options
 from train.pack import Pack
-from train.pairs import open_pairs
+from train.pairs import Teacher, open_pairs
 from train.signals import StopSignals
 from vidsr.backends.planes import cpu_has_bf16
 
@@ -108,16 +110,17 @@ class Run:
             (self.folder / "options.json").write_text(json.dumps(asdict(self.options), indent=2) + "\n")
         return list(self.accelerator.prepare(*parts.values()))
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, teacher: Teacher | None = None) -> Iterator[tuple[Tensor, ...]]:
         """(lowres, highres) of each step until the run is done, with all that is due between two steps.
 
-        Ends the process (after a checkpoint) on SIGINT and SIGTERM. Diverged when the numbers say so.
+        With a teacher, what it makes of lowres is the third. Ends the process (after a checkpoint) on SIGINT and
+        SIGTERM. Diverged when the numbers say so.
         """
         options = self.options
-        self.validation = Validation(self.pack, options.weights, options.degrade, self.device)
+        self.validation = Validation(self.pack, options.weights, options.degrade, self.device, options.scale)
         self.say("validation, bicubic: " + _words(self.validation.bicubic))
         self.journal = Journal(self.folder, self.step, self.say) if self.main else None
-        pairs = open_pairs(self.pack, options, self.device, self.accelerator.process_index, self.step)
+        pairs = open_pairs(self.pack, options, self.device, self.accelerator.process_index, self.step, teacher)
         self._first, self._began, self._looked, self._waited = self.step, time.monotonic(), time.monotonic(), 0.0
         started, saved, validated = self._began - self.seconds, self._began, self._began
         with contextlib.closing(pairs), StopSignals() as stop:
@@ -234,7 +237,8 @@ class Run:
             metrics = self.validate()
             self._close_journal()
             minutes = self.seconds / 60
-            export(self.average, weights, self.options, self.step, minutes, metrics, self.validation, self.say)
+            generator = merge(copy.deepcopy(self.average))
+            export(generator, weights, self.options, self.step, minutes, metrics, self.validation, self.say)
         self.accelerator.wait_for_everyone()
         return weights
 
@@ -250,10 +254,10 @@ def publish(run: Path, weights: Path, metadata: dict[str, str], say: Callable[[s
         say(line)
     generator, _ = build_generator(options, load=False)
     generator.load_state_dict(saved["average"])
-    validation = Validation(Pack.open(options.pack), options.weights, options.degrade)
+    validation = Validation(Pack.open(options.pack), options.weights, options.degrade, scale=options.scale)
     metrics = validation.measure(generator.eval())
     say(_words(metrics, validation.bicubic))
-    export(generator, weights, options, saved["step"], saved["seconds"] / 60, metrics, validation, say)
+    export(merge(generator), weights, options, saved["step"], saved["seconds"] / 60, metrics, validation, say)
 
 
 def _words(metrics: dict[str, dict[str, float]], bicubic: dict[str, dict[str, float]] | None = None) -> str:

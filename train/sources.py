@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train.degrade import SCALE, degrade, resize, upscale_bicubic
@@ -38,7 +39,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture and what it is to be made of. lowres: [H, W, 3], highres: [4H, 4W, 3], both uint8 RGB.
+    """A picture and what it is to be made of. lowres: [H, W, 3], highres: [sH, sW, 3], both uint8 RGB.
 
     source: "none", "video" (see train.degrade) or the name of a video that both are from.
     """
@@ -47,6 +48,10 @@ class Pair:
     source: str
     lowres: np.ndarray
     highres: np.ndarray
+
+    @property
+    def scale(self) -> int:
+        return self.highres.shape[1] // self.lowres.shape[1]
 
 
 def as_tensor(pixels: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
@@ -60,25 +65,32 @@ def as_pixels(picture: Tensor) -> np.ndarray:
 
 
 @torch.no_grad()
-def enlarge(generator: nn.Module | None, lowres: Tensor) -> Tensor:
-    """[N, 3, H, W] float, 0..1 -> [N, 3, 4H, 4W] float in 0..1, rounded to 8 bits as a frame would be.
+def enlarge(generator: nn.Module | None, lowres: Tensor, scale: int = SCALE) -> Tensor:
+    """[N, 3, H, W] float, 0..1 -> [N, 3, scale*H, scale*W] float in 0..1, rounded to 8 bits as a frame would be.
 
-    generator: in eval mode, on the device of `lowres`; None enlarges by bicubic interpolation.
+    generator: in eval mode, on the device of `lowres`; None enlarges by bicubic interpolation. What enlarges more is
+    reduced by area, as vidsr does it.
     """
     if generator is None:
-        result = upscale_bicubic(lowres)
+        result = upscale_bicubic(lowres, scale)
     else:
         # TensorFloat-32, which cuDNN uses unless told not to, has 10 bits.
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             result = in_tiles(generator, lowres, _TILE).float().clamp(0, 1)  # type: ignore[arg-type]
+        times = result.shape[3] // (scale * lowres.shape[3])
+        if times > 1:
+            result = F.avg_pool2d(result, times)
     return (result * 255).round() / 255
 
 
-def load_methods(given: Iterable[str], device: torch.device | str) -> tuple[list[Method], dict[str, str]]:
+def load_methods(
+    given: Iterable[str], device: torch.device | str, scale: int = SCALE
+) -> tuple[list[Method], dict[str, str]]:
     """The methods that `given` names, and {name: one line why} of those whose weights do not load.
 
     given: installed models' names or paths of .safetensors files, each also as NAME=PATH; "Bicubic". None: all of
-    runs/*/generator.safetensors and all installed models. UsageError when two have one name.
+    runs/*/generator.safetensors and all installed models. scale: they must enlarge by it or a multiple of it.
+    UsageError when two have one name.
     """
     named = [_named(text) for text in given] or _everything()
     methods: list[Method] = []
@@ -87,7 +99,7 @@ def load_methods(given: Iterable[str], device: torch.device | str) -> tuple[list
         if name in failed or name in [method.name for method in methods] or name == ORIGINAL:
             raise click.UsageError(f"two methods are called {name!r}: give one another name, OTHER={what}")
         try:
-            methods.append(Method(BICUBIC) if what == BICUBIC else _load(name, what, device))
+            methods.append(Method(BICUBIC) if what == BICUBIC else _load(name, what, device, scale))
         except VidsrError as error:
             failed[name] = str(error)
     return methods, failed
@@ -109,33 +121,35 @@ def _everything() -> list[tuple[str, str]]:
     return list(found.items())
 
 
-def _load(name: str, what: str, device: torch.device | str) -> Method:
+def _load(name: str, what: str, device: torch.device | str, scale: int) -> Method:
     path = find_model(what).path
     generator = fold(load_generator(path)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.no_grad():
         probe = generator(torch.full((1, 3, 16, 16), 0.5, device=device))
-    if probe.shape[2:] != (16 * SCALE, 16 * SCALE):
-        raise ModelError(f"{path}: enlarges {probe.shape[2] // 16} times, expected {SCALE}")
+    if probe.shape[2] % (16 * scale):
+        raise ModelError(f"{path}: enlarges {probe.shape[2] // 16} times, expected {scale}")
     if not probe.isfinite().all():
         raise ModelError(f"{path}: its pictures are not numbers (NaN); the training had diverged, use an earlier file")
     return Method(name, generator, str(path), sha256_of(path))
 
 
-def picture_pairs(pictures: list[Picture], degradation: str, chosen: Iterable[int] | None = None) -> Iterator[Pair]:
+def picture_pairs(
+    pictures: list[Picture], degradation: str, chosen: Iterable[int] | None = None, scale: int = SCALE
+) -> Iterator[Pair]:
     """Pairs of whole pictures, of each clean first, then compressed if degradation is "video".
 
     The index of a picture in `pictures` decides how it is compressed. chosen: indices; None for all.
     """
     for index in range(len(pictures)) if chosen is None else chosen:
         pixels, path = pictures[index].pixels, pictures[index].path
-        yield Pair(path, "none", shrink(pixels), pixels)
+        yield Pair(path, "none", shrink(pixels, scale), pixels)
         if degradation == "video":
-            yield Pair(path, "video", degrade(pixels, 0, np.random.default_rng([SEED, index]))[1], pixels)
+            yield Pair(path, "video", degrade(pixels, 0, np.random.default_rng([SEED, index]), scale)[1], pixels)
 
 
-def shrink(pixels: np.ndarray) -> np.ndarray:
-    """[4H, 4W, 3] uint8 -> [H, W, 3] uint8 by antialiased bicubic: the clean source of the paper."""
-    return resize(pixels, (pixels.shape[0] // SCALE, pixels.shape[1] // SCALE), "bicubic")
+def shrink(pixels: np.ndarray, scale: int = SCALE) -> np.ndarray:
+    """[sH, sW, 3] uint8 -> [H, W, 3] uint8 by antialiased bicubic: the clean source of the paper."""
+    return resize(pixels, (pixels.shape[0] // scale, pixels.shape[1] // scale), "bicubic")
 
 
 def evenly(total: int, wanted: int) -> list[int]:
@@ -158,8 +172,11 @@ def parse_videos(_context: click.Context, _option: click.Parameter, given: tuple
     return videos
 
 
-def video_pairs(lowres: Path, highres: Path) -> Iterator[Pair]:
-    """Every EVERYth frame of a video and of its original, as RGB. ValueError when they are not the same video."""
+def video_pairs(lowres: Path, highres: Path, scale: int = SCALE) -> Iterator[Pair]:
+    """Every EVERYth frame of a video and of its original, SCALE times the size, as RGB.
+
+    scale: of the pairs; the original is reduced by area to that. ValueError when they are not the same video.
+    """
     from vidsr.decode import decode
     from vidsr.probe import probe
     from vidsr.report import Report
@@ -180,7 +197,10 @@ def video_pairs(lowres: Path, highres: Path) -> Iterator[Pair]:
         if abs(at[0] - at[1]) > 0.5 / float(small.rate):
             raise ValueError(f"{lowres}: frame {number} is shown at {at[0]:.3f} s, in {highres} at {at[1]:.3f} s")
         if number % EVERY == 0:
-            yield Pair(f"{lowres.name} frame {number}", lowres.name, _rgb(low, small), _rgb(high, large))
+            original = _rgb(high, large)
+            if scale != SCALE:
+                original = resize(original, (scale * small.height, scale * small.width), "area")
+            yield Pair(f"{lowres.name} frame {number}", lowres.name, _rgb(low, small), original)
 
 
 def _rgb(frame, video) -> np.ndarray:  # type: ignore[no-untyped-def]

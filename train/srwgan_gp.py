@@ -14,8 +14,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from train.generators import build_generator, edge_gradients, untrained, update_average
-from train.losses import CONTENT, critic_loss, feature_matching, gradient_penalty, wasserstein_generator_loss
+from train.generators import build_generator, edge_gradients, load_teacher, untrained, update_average
+from train.losses import (
+    content_with_teacher,
+    critic_loss,
+    feature_matching,
+    gradient_penalty,
+    wasserstein_generator_loss,
+)
 from train.networks import Critic
 from train.options import Options
 from train.perceptual import Perceptual
@@ -36,17 +42,18 @@ def train(options: Options, resume: Path | None = None, say: Callable[[str], Non
     generator, critic, optimiser, critic_optimiser = run.prepare(
         average, generator=raw, critic=judge, optimiser=optimiser, critic_optimiser=critic_optimiser
     )
-    content_loss = CONTENT[options.content]
+    content_loss = content_with_teacher(options.content, options.teacher_weight)
+    teacher = load_teacher(options, run.device)
     perceptual = Perceptual(options.perceptual).to(run.device) if options.perceptual else None
     alone = int(options.pretrain_epochs * run.epoch) if untrained(start) else 0  # steps of the content loss alone
 
-    for lowres, highres in run.batches():
+    for lowres, highres, *taught in run.batches(teacher):
         optimiser.param_groups[0]["lr"] = run.rate(options.rate)
         critic_optimiser.param_groups[0]["lr"] = run.rate(options.critic_rate or options.rate)
         highres = highres.contiguous(memory_format=torch.channels_last)
         with run.autocast():
             fake = generator(lowres.contiguous(memory_format=torch.channels_last)).float()
-        content = content_loss(fake, highres)
+        content = content_loss(fake, highres, *taught)
         loss = content
         run.record(loss__content=content, contrast=contrast(fake, highres))
 

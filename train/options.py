@@ -187,8 +187,9 @@ def run_options(**defaults: Any) -> Callable[[Command], Command]:
         for parameter in command.__click_params__:  # type: ignore[attr-defined]
             if parameter.name in ("pack", "out", "workers", "weights", "metadata", "dry_run", "resume"):
                 continue
-            parameter.default = getattr(base, parameter.name)
-            parameter.show_default = parameter.default is not None
+            default = getattr(base, parameter.name)
+            if default is not None:  # to click an explicit None is a value, and nothing would be missing then
+                parameter.default, parameter.show_default = default, True
         return command
 
     return decorate

@@ -39,7 +39,7 @@ def _what(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--for", "files", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="For the size, format and colour of this video; repeat it.")
     @click.option("--profile", "profiles", default="", metavar="NAMES", help=f"For sizes: WIDTHxHEIGHT or {', '.join(PROFILES)}, separated by commas.")
     @click.option("--model", "models", multiple=True, default=(DEFAULT_MODEL,), show_default=True, help="Installed model, or a .pth or .safetensors file; repeat it.")
-    @click.option("--scale", type=click.IntRange(2), default=0, show_default="the model's")
+    @click.option("--scale", type=int, default=0, show_default="the model's")
     @click.option("--pixel-format", help="Of the results. [default: as vidsr chooses]")
     @functools.wraps(command)
     def parsed(files: Any, profiles: str, models: Any, scale: int, pixel_format: str | None, **rest: Any) -> None:

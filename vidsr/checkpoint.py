@@ -82,7 +82,9 @@ def load_generator(path: str | Path, notify: Callable[[str], None] | None = None
             raise ModelError(f"{path}: not the weights of a {kind.NAME} generator ({first_line(error)})") from error
         if assumed := kind.assumed(own, metadata):
             notify(f"{path.name}: {assumed}")
-    if not all(value.isfinite().all() for value in state.values() if value.is_floating_point()):
+    numbers = [value for value in state.values() if value.is_floating_point()]
+    # Others keep masks among their weights, where infinity has a meaning.
+    if not all((value.isfinite() if kind else ~value.isnan()).all() for value in numbers):
         raise ModelError(f"{path}: some weights are NaN or infinity; take an earlier file of its training")
     if not 2 <= generator.scale <= MOST_SCALE:
         raise ModelError(f"{path}: gives {generator.scale}x the size; vidsr takes models of 2x to {MOST_SCALE}x")

@@ -97,7 +97,9 @@ class Compact(nn.Module):
         "nearest", SRVGGNetCompact's, when there is none; and activations other than PReLU: `metadata["activation"]`, or
         "act_type" as BasicSR calls it, or ReLU. One PReLU slope for all channels becomes one for each.
         """
-        last = max((int(key.split(".")[1]) for key in state), default=-1)
+        if not cls.fits(state):
+            raise ValueError("its weights are not named body.0.weight, body.0.bias and so on")
+        last = max(int(key.split(".")[1]) for key in state)
         if last < 2 or last % 2:
             raise ValueError(f"body.0 to body.{last}, expected convolutions with an activation between each two")
         convolutions = [_convolution(state, i) for i in range(0, last + 1, 2)]

@@ -18,13 +18,16 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) install -c constraints.txt -e '.[dev,train,engines]' setuptools wheel
 	touch $@
 
-# Torch-TensorRT cannot be installed without CUDA, but our call of it can be held against its source.
+# Torch-TensorRT cannot be installed without CUDA, nor spandrel without a torchvision that fits, but our calls of them
+# can be held against their source.
 TORCH_TENSORRT := 2.11.0 2.12.1 2.13.0 2.14.0
+SPANDREL := 0.4.2
 $(VENV)/wheels/fetched: $(VENV)/installed
 	for version in $(TORCH_TENSORRT); do \
 	    $(PIP) download --no-deps --only-binary :all: --python-version 3.12 --platform manylinux_2_28_x86_64 \
 	        --dest $(VENV)/wheels torch-tensorrt==$$version || exit 1; \
 	done
+	$(PIP) download --no-deps --only-binary :all: --dest $(VENV)/wheels spandrel==$(SPANDREL)
 	touch $@
 
 demo: $(VENV)/installed

@@ -36,9 +36,9 @@ _HELD = 3  # results that the stages behind keep: painting cannot have their mem
 class Quality:
     """Results with reuse against those without, frame after frame. All in levels of 255, whatever the depth."""
 
-    def __init__(self, source: PixelFormat, result: PixelFormat, scale: int, context: int) -> None:
+    def __init__(self, source: PixelFormat, result: PixelFormat, scale: int, context: int | None) -> None:
         self._source, self._result, self._scale = source, result, scale
-        self._reach = 2 * -(-context // TILE) + 1
+        self._reach = 2 * -(-(context or 0) // TILE) + 1
         self._errors: list[float] = []
         self._ssim: list[float] = []
         self._worst: tuple[float, dict[str, Any]] = (0.0, {})
@@ -200,7 +200,7 @@ class Instant(Immediate):
 
     description = "a picture that lies ready"
 
-    def __init__(self, width: int, height: int, format: PixelFormat, scale: int, context: int, patch: int = 0) -> None:
+    def __init__(self, width: int, height: int, format: PixelFormat, scale: int, context: int | None, patch: int = 0) -> None:
         self.scale, self.context, self.patch = scale, context, patch
         chance = np.random.default_rng(0)
         shapes = format.plane_shapes(width * scale, height * scale)

@@ -38,8 +38,8 @@ def _what(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option("--for", "files", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="For the size, format and colour of this video; repeat it.")
     @click.option("--profile", "profiles", default="", metavar="NAMES", help=f"For sizes: WIDTHxHEIGHT or {', '.join(PROFILES)}, separated by commas.")
-    @click.option("--model", "models", multiple=True, default=(DEFAULT_MODEL,), show_default=True, help="Installed model or a .safetensors file; repeat it.")
-    @click.option("--scale", type=click.IntRange(2, 4), default=4, show_default=True)
+    @click.option("--model", "models", multiple=True, default=(DEFAULT_MODEL,), show_default=True, help="Installed model, or a .pth or .safetensors file; repeat it.")
+    @click.option("--scale", type=int, default=0, show_default="the model's")
     @click.option("--pixel-format", help="Of the results. [default: as vidsr chooses]")
     @functools.wraps(command)
     def parsed(files: Any, profiles: str, models: Any, scale: int, pixel_format: str | None, **rest: Any) -> None:
@@ -176,7 +176,7 @@ def _build_here(want: Wanted, verify: bool) -> list[StoredEngine]:
         raise BackendError(f"{reason}; for cards of other machines use build --target")
     backend = open_tensorrt(want.spec, _say, verify)
     try:
-        for width, height in sizes(want.width, want.height, backend.context):
+        for width, height in sizes(want.width, want.height, backend.context or 0):
             frame = Frame(made_planes(want.spec.source_format, width, height))
             backend(FrameBatch((frame,), want.spec.source_format, want.spec.source_color))
         built = [stored for stored in backend.engines.values() if stored is not None]

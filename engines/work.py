@@ -13,7 +13,7 @@ from vidsr.checkpoint import find_model
 from vidsr.colorspec import resolve_color, result_color
 from vidsr.errors import UsageError
 from vidsr.frames import PixelFormat
-from vidsr.jobs import Options, prepare
+from vidsr.jobs import Options, prepare, with_scale
 from vidsr.report import Report
 
 # As coded, before pixels are stretched: DVDs in both systems, and what people make of them.
@@ -48,20 +48,23 @@ def wanted(
 ) -> list[Wanted]:
     """Every engine for `files`, and for `profiles`, names of PROFILES and WIDTHxHEIGHT, separated by commas.
 
+    scale: 0 for that of each model.
+
     Files tell their own format and colour. Sizes of a profile get those of 8 bit 4:2:0 without tags: BT.601 up to 576
     lines, else BT.709, limited range. pixel_format: of the results, as `vidsr --pixel-format`.
     UsageError for a profile or model that is none, or when nothing is asked for; SourceError for an unreadable file.
     """
     found: list[Wanted] = []
     for model in models:
-        path = str(find_model(model).path)
+        chosen = with_scale(Options(scale=scale, model=model)).scale
+        path = str(find_model(model, chosen).path)
         for file in files:
-            found.append(_for_file(file, model, scale, pixel_format))
+            found.append(_for_file(file, model, chosen, pixel_format))
         for width, height in _sizes(profiles.split(",") if profiles else ()):
             source = PixelFormat.from_name("yuv420p")
             color = resolve_color(width, height, 2, 2, 2, 0, source.name, "h264")
             result = PixelFormat.from_name(pixel_format) if pixel_format else source
-            spec = BackendSpec("tensorrt", path, scale, source, color, result, result_color(color, result))
+            spec = BackendSpec("tensorrt", path, chosen, source, color, result, result_color(color, result))
             found.append(Wanted(spec, width, height))
     if not found:
         raise UsageError("nothing to do: name files with --for, or sizes with --profile")

@@ -134,7 +134,7 @@ def test_no_such_folder(tmp_path, episode):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--scale", 5), ("--scale 5", "2, 3 or 4")),
+        (("--scale", 9), ("--scale 9", "2 to 8")),
         (("--model", "nonsense"), ("nonsense", "use one of")),
         (("--model", "/nowhere/x.safetensors"), ("x.safetensors", "no such")),
         (("--backend", "quantum"), ("quantum",)),

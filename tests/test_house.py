@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 GROUND = {
     "errors", "frames", "report", "media", "ebml", "colorspec", "batch", "prefetch", "checkpoint", "models", "color",
-    "hardware", "engine_file", "stillness", "rectangles",
+    "hardware", "engine_file", "stillness", "rectangles", "statedict",
 }  # fmt: skip
 STAGES = {"probe", "segments", "decode", "upscale", "reuse", "encode", "stitch", "verify", "stills"}
 # A stage's own parts, and the proof, which reads both files as probe and decode do.
@@ -21,18 +21,22 @@ ALLOWED = {
     "compare": {"decode"},
     "restore": {"matroska"},
 }
-ONE_FILE = {"tensorrt": "compiler.py", "tensorrt_rtx": "compiler.py", "torch_tensorrt": "compiler.py"}
-TORCH = ("models", "backends", "color.py", "checkpoint.py")
+ONE_FILE = {
+    "tensorrt": "compiler.py", "tensorrt_rtx": "compiler.py", "torch_tensorrt": "compiler.py", "spandrel": "other.py",
+}  # fmt: skip
+TORCH = ("models", "backends", "color.py", "checkpoint.py", "statedict.py")
 
 
 def imports(path: Path) -> set[str]:
-    """Every module name that `path` imports, also inside functions."""
+    """Every module name that `path` imports, also inside functions, and by importlib.import_module("...")."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "importlib.import_module":
+            found |= {str(name.value) for name in node.args if isinstance(name, ast.Constant)}
     return found
 
 

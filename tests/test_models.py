@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -36,7 +38,13 @@ def compact(channels=8, layers=2, **options):
     return model.eval()
 
 
-GENERATORS = {"srresnet": srresnet, "compact": compact, "compact-nearest": lambda: compact(skip="nearest", scale=2)}
+GENERATORS = {
+    "srresnet": srresnet,
+    "compact": compact,
+    "compact-nearest": lambda: compact(skip="nearest", scale=2),
+    "compact-relu": lambda: compact(scale=3, activation="relu"),
+    "compact-leaky": lambda: compact(layers=0, activation="leaky_relu"),
+}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -107,8 +115,9 @@ def test_nothing_is_seen_beyond_the_radius(name, row, column):
 
 @pytest.mark.parametrize(
     "generator",
-    [Compact(8, 3), Compact(16, 1, scale=2), Compact(8, 2, skip="nearest"), SRResNet(3, 8)],
-    ids=["compact", "compact-x2", "compact-nearest", "srresnet"],
+    [Compact(8, 3), Compact(16, 1, scale=2), Compact(8, 2, skip="nearest"), Compact(8, 1, activation="leaky_relu"),
+     Compact(8, 0, activation="relu"), SRResNet(3, 8)],
+    ids=["compact", "compact-x2", "compact-nearest", "compact-leaky", "compact-relu", "srresnet"],
 )
 def test_weights_bring_their_hyperparameters(tmp_path, generator):
     path = tmp_path / "model.safetensors"
@@ -121,13 +130,12 @@ def test_weights_bring_their_hyperparameters(tmp_path, generator):
         assert torch.equal(loaded(x), generator.eval()(x))
 
 
-def test_unknown_architecture(tmp_path):
+@pytest.mark.parametrize("metadata", [{"architecture": "rrdbnet"}, None])
+def test_unknown_architecture(tmp_path, monkeypatch, metadata):
+    monkeypatch.setitem(sys.modules, "spandrel", None)  # as where it is not installed
     path = tmp_path / "model.safetensors"
-    save_file({"a": torch.zeros(1)}, path, metadata={"architecture": "rrdbnet"})
-    with pytest.raises(ModelError, match=r"unknown architecture 'rrdbnet'.*compact, srresnet"):
-        load_generator(path)
-    save_file({"a": torch.zeros(1)}, path)
-    with pytest.raises(ModelError, match="unknown architecture ''"):
+    save_file({"a": torch.zeros(1)}, path, metadata=metadata)
+    with pytest.raises(ModelError, match=r"model\.safetensors: not Compact or SRResNet; other .* spandrel"):
         load_generator(path)
 
 

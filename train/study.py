@@ -89,7 +89,8 @@ def write_study(pairs: list[Pair], methods: list[Method], folder: Path, size: in
 
 def _crop(method: Method, pair: Pair, where: tuple[slice, slice], device: str) -> np.ndarray:
     """The crop at `where` of what `method` makes of the whole lowres, from as much of it as the crop depends on."""
-    context = int(getattr(method.generator, "radius", 4))
+    radius = getattr(method.generator, "radius", 4)
+    context = max(pair.lowres.shape) if radius is None else int(radius)
     starts = [max(0, part.start // SCALE - context) for part in where]
     around = tuple(slice(start, part.stop // SCALE + context) for start, part in zip(starts, where))
     made = as_pixels(enlarge(method.generator, as_tensor(pair.lowres[around], device)))

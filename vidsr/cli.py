@@ -23,7 +23,7 @@ from vidsr.encode import CODECS
 from vidsr.errors import UsageError, VidsrError
 from vidsr.frames import TimeRange
 from vidsr.hardware import GPU_ENCODERS, decoder_missing, encoder_missing
-from vidsr.jobs import SCALES, Options, check_output, default_output, make_spec, prepare
+from vidsr.jobs import SCALES, Options, check_output, default_output, make_spec, prepare, with_scale
 from vidsr.pipeline import run
 from vidsr.probe import probe as probe_file
 from vidsr.report import Report
@@ -66,10 +66,10 @@ def main() -> None:
 @main.command()
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="INPUT...")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Result, or a folder for several inputs. [default: INPUT.4x.mkv beside it]")
-@click.option("--scale", type=int, default=4, show_default=True, help="2, 3 or 4 times the size.")
+@click.option("--scale", type=int, help="2, 3 or 4 times the size, as far as the model goes. [default: the model's, 4 for most]")
 @click.option("--overwrite", is_flag=True, help="Replace a result that exists.")
 @click.option("--restart", is_flag=True, help="Throw unfinished work away instead of going on with it.")
-@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Installed model (see `vidsr models`) or a .safetensors file.")
+@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Installed model (see `vidsr models`), or a .pth or .safetensors file.")
 @click.option("--backend", default="auto", show_default=True, help="auto, tensorrt, cuda or cpu.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True)
 @click.option("--tile", default="auto", show_default=True, metavar="auto|N", help="Work on squares of N source pixels, for small memory; the result is the same.")
@@ -95,6 +95,7 @@ def upscale(inputs: tuple[Path, ...], quiet: bool, verbose: bool, **given: Any) 
     try:
         options = _options(given)
         _check_targets(inputs, options)
+        options = with_scale(options)
     except VidsrError as error:
         _fail(error)
     for path in inputs:
@@ -130,12 +131,12 @@ def _options(given: dict[str, Any]) -> Options:
     for word in given["drop"]:
         if word not in DROP_WORDS and not word.isdigit():
             raise UsageError(f"--drop {word}: choose a track number or one of {', '.join(DROP_WORDS)}")
-    if given["scale"] not in SCALES:
-        raise UsageError(f"--scale {given['scale']}: choose 2, 3 or 4")
+    if given["scale"] is not None and given["scale"] not in SCALES:
+        raise UsageError(f"--scale {given['scale']}: choose a number from {SCALES[0]} to {SCALES[-1]}")
     if given["duration"] is not None and given["duration"] <= 0:
         raise UsageError("--duration: must be more than nothing")
     return Options(
-        encoder_options=pairs, tile=int(tile) if tile.isdigit() else 0,
+        encoder_options=pairs, scale=given.pop("scale") or 0, tile=int(tile) if tile.isdigit() else 0,
         drop=frozenset(given.pop("drop")), check=not given.pop("no_verify"), **given,
     )  # fmt: skip
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from math import ceil
 from pathlib import Path
 
 from vidsr.backends import choose_backend, fallbacks
 from vidsr.backends.base import BackendSpec
-from vidsr.checkpoint import DEFAULT_MODEL, find_model
+from vidsr.checkpoint import DEFAULT_MODEL, MOST_SCALE, find_model, load_generator
 from vidsr.colorspec import result_color
 from vidsr.decode import ONE_THREAD_SAMPLES, decode, gpu_missing
 from vidsr.encode import CODECS, Codec, choose_codec, default_threads, encoder_layout, make_settings, result_format
@@ -25,7 +25,7 @@ from vidsr.segments import file_sha256
 from vidsr.stillness import Tolerance, choose_tolerance
 from vidsr.stitch import FORMATS, choose_tracks, output_format
 
-SCALES = (2, 3, 4)
+SCALES = range(2, MOST_SCALE + 1)
 GPU_BACKENDS = ("tensorrt", "cuda")
 MOST_JOBS = 8  # chosen unasked
 SAMPLED = 24  # frames that follow each other, to find out what counts as still
@@ -34,9 +34,12 @@ FRAMES_HELD = 80  # of the result by a segment at work: about 70 in the encoder,
 
 @dataclass(frozen=True)
 class Options:
-    """The command line, parsed. None means: choose for me. start, duration: seconds. drop: see stitch.DROP_WORDS."""
+    """The command line, parsed. None, and a scale of 0, mean: choose for me. start, duration: seconds.
 
-    scale: int = 4
+    drop: see stitch.DROP_WORDS.
+    """
+
+    scale: int = 0
     output: Path | None = None
     overwrite: bool = False
     restart: bool = False
@@ -81,14 +84,29 @@ def check_output(source: Path, output: Path, overwrite: bool) -> None:
             raise UsageError(f"{output}: exists already; replace it with --overwrite or choose another name with -o")
 
 
+def with_scale(options: Options) -> Options:
+    """`options` with a scale: as asked for, or the model's own; 4 for the stand-in for a model.
+
+    UsageError for a scale that the model cannot give, ModelError for weights that cannot be loaded.
+    """
+    wanted = options.scale
+    if wanted and wanted not in SCALES:
+        raise UsageError(f"--scale {wanted}: choose a number from {SCALES[0]} to {SCALES[-1]}")
+    if options.backend == "nearest":
+        return replace(options, scale=wanted or 4)
+    model = find_model(options.model, wanted)
+    most = int(load_generator(model.path).scale)  # type: ignore[arg-type]
+    if wanted > most:
+        raise UsageError(f"--scale {wanted}: {model.name} enlarges {most} times: leave --scale out, or change --model")
+    return replace(options, scale=wanted or most)
+
+
 def make_spec(
     options: Options, source_format: PixelFormat, source_color: ColorSpec, format: PixelFormat, color: ColorSpec
 ) -> BackendSpec:
-    """The backend to open. UsageError for an unknown scale, model or backend."""
-    if options.scale not in SCALES:
-        raise UsageError(f"--scale {options.scale}: choose 2, 3 or 4")
+    """The backend to open. options: of `with_scale`. UsageError for an unknown model or backend."""
     name = choose_backend(options.backend, options.precision)
-    model = "" if name == "nearest" else str(find_model(options.model).path)
+    model = "" if name == "nearest" else str(find_model(options.model, options.scale).path)
     instead = fallbacks(name) if options.backend == "auto" else ()
     return BackendSpec(
         name, model, options.scale, source_format, source_color, format, color, options.tile, options.precision, instead
@@ -100,8 +118,7 @@ def prepare(source: Path, options: Options, report: Report) -> Job:
 
     UsageError when the options do not fit the source or each other, SourceError or OutputError when a file does not.
     """
-    if options.scale not in SCALES:
-        raise UsageError(f"--scale {options.scale}: choose 2, 3 or 4")
+    options = with_scale(options)
     span = TimeRange(options.start, None if options.duration is None else options.start + options.duration)
     if options.codec != "auto" and options.codec not in CODECS:
         raise UsageError(f"--codec {options.codec}: choose one of {', '.join(CODECS)}")
@@ -227,7 +244,7 @@ def _check_size(info: SourceInfo, scale: int, format: PixelFormat) -> None:
     if width % (1 << x) or height % (1 << y):
         raise UsageError(
             f"{info.path}: {width}x{height} is odd, which {format.name} cannot hold: "
-            "use --scale 2 or 4, or --pixel-format yuv444p"
+            "use an even --scale, or --pixel-format yuv444p"
         )
     if max(width, height) > 16384:
         raise UsageError(f"{info.path}: {width}x{height} is beyond 16384, the largest encoders take: lower --scale")

@@ -206,25 +206,28 @@ class _Planner:
                 anchor[part] = plane[part]
 
     def _pieces(self, changed: np.ndarray) -> list[Piece]:
+        context = self.context
         if not changed.any():
             return []
+        if context is None:
+            return self._whole()
         if self.patch:
-            return self._patches(changed)
+            return self._patches(changed, context)
         # What would have to be computed at the least, before any time goes into rectangles.
-        if _spread(changed, 2 * self.context).mean() > WHOLE_SHARE:
+        if _spread(changed, 2 * context).mean() > WHOLE_SHARE:
             return self._whole()
         boxes = [
             Box(x0 * TILE, y0 * TILE, min(x1 * TILE, self.width), min(y1 * TILE, self.height))
-            for x0, y0, x1, y1 in merged(changed, 4 * self.context / TILE, CALL_PIXELS / TILE**2)
+            for x0, y0, x1, y1 in merged(changed, 4 * context / TILE, CALL_PIXELS / TILE**2)
         ]
-        taken = [box.grown(self.context, self.width, self.height) for box in boxes]
-        return [Piece(box.grown(self.context, self.width, self.height), box) for box in taken]
+        taken = [box.grown(context, self.width, self.height) for box in boxes]
+        return [Piece(box.grown(context, self.width, self.height), box) for box in taken]
 
     def _whole(self) -> list[Piece]:
         box = Box(0, 0, self.width, self.height)
         return [Piece(box, box)]
 
-    def _patches(self, changed: np.ndarray) -> list[Piece]:
+    def _patches(self, changed: np.ndarray, context: int) -> list[Piece]:
         """Squares of one size on one grid, for devices that want the same work every time.
 
         On a CPU merged rectangles take half as long as squares of 32, 64 or 96 (three clips at 270p).
@@ -234,8 +237,8 @@ class _Planner:
         x, y = self.format.chroma_shift
         if self.width % (1 << x) or self.height % (1 << y):
             return self._whole()
-        reached = _spread(changed, self.context)  # a patch is right in its own square only
-        columns, rows = (_windows(length, self.patch, self.context) for length in (self.width, self.height))
+        reached = _spread(changed, context)  # a patch is right in its own square only
+        columns, rows = (_windows(length, self.patch, context) for length in (self.width, self.height))
         pieces = []
         for top, bottom, y0, y1 in rows:
             for left, right, x0, x1 in columns:

@@ -18,7 +18,7 @@ class BackendSpec:
 
     name: "tensorrt", "cuda", "cpu" or "nearest".
     model: path of the weights; "" for a backend without any.
-    scale: 2, 3 or 4, the size of the result over the source; a generator of a larger scale is reduced by area.
+    scale: the size of the result over the source, 2 or more; a generator of a larger scale is reduced by area.
     source_format, source_color: of the batches that come in.
     result_format, result_color: of the batches that go out.
     tile: side of the largest square given to the generator at once, in source pixels; 0 for whole
@@ -46,7 +46,8 @@ class Backend(Protocol):
     time, once.
 
     description: one line for people: device, precision, model.
-    context: how many source pixels around a part of the picture its result depends on, rounded up to even.
+    context: how many source pixels around a part of the picture its result depends on, rounded up to even; None where
+        that is unknown: it is given whole pictures.
     patch: 0 where pictures may have any size; else the work is best given in squares that take this many source pixels
         and their context, since each new size costs something.
     in_flight: how many batches are worth having submitted before the first is waited for; 1 where `submit` does the
@@ -55,9 +56,11 @@ class Backend(Protocol):
 
     scale: int
     description: str
-    context: int
     patch: int
     in_flight: int
+
+    @property
+    def context(self) -> int | None: ...
 
     def __call__(self, batch: FrameBatch) -> FrameBatch:
         """A batch of the spec's source format -> the same pictures `scale` times as large in its result format.

@@ -39,7 +39,7 @@ def open_cuda(spec: BackendSpec, notify: Notify | None = None) -> CudaBackend:
     """
     if reason := cuda_missing():
         raise BackendError(reason)
-    return CudaBackend(load_generator(spec.model), spec, notify)
+    return CudaBackend(load_generator(spec.model, notify), spec, notify)
 
 
 class CudaBackend:
@@ -61,13 +61,15 @@ class CudaBackend:
         self.spec, self.scale = spec, spec.scale
         self._notify = notify or (lambda message: warnings.warn(message, RuntimeWarning, stacklevel=3))
         self._device = device or torch.device("cuda", torch.cuda.current_device())
-        precision = choose_precision(spec.precision, self._device.type)
+        precision = choose_precision(spec.precision, self._device.type, getattr(generator, "lacks", frozenset()))
         with explained(self._device):
             self._planes = PlaneGenerator(generator, spec, precision, self._device)
             self._bytes = activation_bytes(self._planes.generator)
             if execution == "compile":
                 self._planes.generator.body.compile(mode="max-autotune-no-cudagraphs", dynamic=False)
-            self._graphs = execution != "eager" and self._device.type == "cuda"
+            # What others' networks do between their kernels cannot be known: some ask the device for numbers.
+            known = self._planes.generator.radius is not None
+            self._graphs = execution != "eager" and known and self._device.type == "cuda"
             self._streams = _Streams(self._device)
             if self._device.type == "cuda":
                 torch.cuda.synchronize(self._device)  # the weights were sent on another stream
@@ -152,6 +154,8 @@ class CudaBackend:
             self._notify(f"out of device memory: going on with {self._chunk} frames at once")
             return
         tile = (self._tile or max(batch.width, batch.height)) // 2
+        if self._planes.generator.radius is None:
+            raise BackendError(f"out of device memory: {model_name(self.spec)} takes whole frames; use --backend cpu")
         if tile < 16:
             raise BackendError("out of device memory even for one small tile: free some, or use --backend cpu")
         self._tile = tile

@@ -29,7 +29,7 @@ class PlaneGenerator:
         here, and fused with the colour of the result where its kind allows.
     precision: "fp32", "bf16" or "fp16", of the convolutions alone. Colour, Compact's skip and the last sigmoid of
         SRResNet are float32 on every device, so 10 and 12 bits stay that (float16 has 11).
-    UsageError for a scale that cannot be had.
+    UsageError for a scale that cannot be had, and for tiles where the generator takes whole frames only.
     """
 
     def __init__(self, generator: nn.Module, spec: BackendSpec, precision: str, device: torch.device) -> None:
@@ -37,12 +37,15 @@ class PlaneGenerator:
         folded = fold(generator)
         if not 1 <= spec.scale <= folded.scale:
             raise UsageError(f"scale {spec.scale}: the model {model_name(spec)} enlarges up to {folded.scale} times")
+        if spec.tile and folded.radius is None:
+            raise UsageError(f"--tile {spec.tile}: {model_name(spec)} takes whole frames only: leave --tile out")
         self._fused: FusedCompact | None = None
         if isinstance(folded, FoldedCompact):
             self._fused = folded = FusedCompact(folded, spec.scale, spec.result_format, spec.result_color)
         self.generator: Folded = folded.to(device)
         self.generator.body.to(dtype=DTYPES[precision])
-        self.generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if folded.radius is not None:  # others may count on the layout they were written for
+            self.generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def __call__(self, stacks: Sequence[Tensor], tile: int = 0) -> tuple[Tensor, ...]:
@@ -64,8 +67,10 @@ class PlaneGenerator:
             return in_tiles(self.generator, lowres, tile)
 
     @property
-    def context(self) -> int:
-        """How many source pixels around a part its result depends on, rounded up to even."""
+    def context(self) -> int | None:
+        """How many source pixels around a part its result depends on, rounded up to even; None: unknown."""
+        if self.generator.radius is None:
+            return None
         chroma = 5 if any(self.spec.source_format.chroma_shift) else 0  # its interpolation reaches two samples further
         return (self.generator.radius + chroma + 2) // 2 * 2  # and the result's is filtered by one pixel
 
@@ -82,13 +87,18 @@ def exactly(device: torch.device) -> AbstractContextManager[None]:
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
-def choose_precision(requested: str, device: str) -> str:
-    """ "fp32", "bf16" or "fp16" for `requested`, which may be "auto": the fastest that keeps the picture."""
+def choose_precision(requested: str, device: str, lacks: frozenset[str] = frozenset()) -> str:
+    """ "fp32", "bf16" or "fp16" for `requested`, which may be "auto": the fastest that keeps the picture.
+
+    lacks: what the generator cannot be run in. UsageError for that, and for what the device or nobody has.
+    """
     if requested == "auto":
         if device == "cuda":  # before Volta, cards have no units for fp16 and are slower with it
             old = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] < 7
-            return "fp32" if old else "fp16"
-        return "bf16" if cpu_has_bf16() else "fp32"
+            return "fp32" if old or "fp16" in lacks else "fp16"
+        return "bf16" if cpu_has_bf16() and "bf16" not in lacks else "fp32"
+    if requested in lacks:
+        raise UsageError(f"precision {requested}: this model's architecture does not bear it: use auto or fp32")
     if requested not in DTYPES:
         raise UsageError(f"precision {requested!r}: use auto, {', '.join(DTYPES)}")
     if requested == "fp16" and device == "cpu":

@@ -24,7 +24,7 @@ def open_cpu(spec: BackendSpec, notify: Notify | None = None) -> TorchBackend:
 
     ModelError for weights that cannot be loaded, UsageError for a scale or precision that cannot be had.
     """
-    return TorchBackend(load_generator(spec.model), spec, notify)
+    return TorchBackend(load_generator(spec.model, notify), spec, notify)
 
 
 class TorchBackend(Immediate):
@@ -44,7 +44,7 @@ class TorchBackend(Immediate):
         _keep_memory()
         self.spec, self.scale = spec, spec.scale
         self._notify = notify or (lambda message: warnings.warn(message, RuntimeWarning, stacklevel=3))
-        precision = choose_precision(spec.precision, "cpu")
+        precision = choose_precision(spec.precision, "cpu", getattr(generator, "lacks", frozenset()))
         if precision == "bf16" and not cpu_has_bf16():
             self._notify("this CPU has no bf16 arithmetic: precision bf16 is slower here than fp32")
         self._planes = PlaneGenerator(generator, spec, precision, _CPU)

@@ -45,7 +45,8 @@ def open_tensorrt(spec: BackendSpec, notify: Notify | None = None, verify: bool 
     if reason := tensorrt_missing():
         raise BackendError(reason)
     package = compiler.find_package()
-    return TensorRTBackend(load_generator(spec.model), spec, package, EngineCache(notify=notify), notify, verify)
+    generator = _known(load_generator(spec.model, notify))
+    return TensorRTBackend(generator, spec, package, EngineCache(notify=notify), notify, verify)
 
 
 class TensorRTBackend(CudaBackend):
@@ -75,7 +76,7 @@ class TensorRTBackend(CudaBackend):
 
     def _prepare(self, lane: Lane) -> None:
         rows, columns = lane.shapes[0]
-        tile, radius = self._tile or 0, self._planes.generator.radius
+        tile, radius = self._tile or 0, self._planes.generator.radius or 0
         shape = (len(lane.inputs[0]), 3, windows(rows, tile, radius)[0], windows(columns, tile, radius)[0])
         if shape not in self._body.engines:
             self._body.engines[shape] = self._obtain(shape, lane.inputs)
@@ -156,6 +157,13 @@ class TensorRTBackend(CudaBackend):
         )  # fmt: skip
 
 
+def _known(generator: nn.Module) -> nn.Module:
+    """`generator`, if it is of a kind that engines are made of. BackendError for others."""
+    if generator.radius is None:
+        raise BackendError("tensorrt: engines are made of Compact and SRResNet only; use --backend cuda")
+    return generator
+
+
 class _Body(nn.Module):
     """The convolutions, by an engine where there is one for the shape, else by PyTorch."""
 
@@ -175,8 +183,9 @@ def build_ahead(
 
     They are compared with float32 when they are first used. BackendError as `compiler.build`, ModelError for weights.
     """
-    planes = PlaneGenerator(load_generator(spec.model), spec, "fp16", torch.device("cpu"))
+    planes = PlaneGenerator(_known(load_generator(spec.model)), spec, "fp16", torch.device("cpu"))
     network = planes.generator.body
+    assert planes.context is not None
     built = []
     for wide, tall in sizes(width, height, planes.context):
         shape = (frames_at_once(wide, tall), 3, tall, wide)

@@ -13,14 +13,14 @@ def in_tiles(generator: Folded, x: Tensor, tile: int) -> Tensor:
 
     x: [N, 3, H, W] float. The pieces given to the generator all have one size, so that one engine does them all; at the
     picture's edges they end where it ends, and the generator pads as it would have: the result is that of the whole
-    picture but for rounding.
+    picture but for rounding. A generator whose radius is unknown gets all at once.
     """
     height, width = x.shape[2:]
-    if not tile or (tile >= height and tile >= width):
+    scale, radius = generator.scale, generator.radius
+    if not tile or radius is None or (tile >= height and tile >= width):
         return generator(x)
-    scale = generator.scale
-    tall, rows = windows(height, tile, generator.radius)
-    wide, columns = windows(width, tile, generator.radius)
+    tall, rows = windows(height, tile, radius)
+    wide, columns = windows(width, tile, radius)
     result: Tensor | None = None
     for y, top, bottom in rows:
         for x0, left, right in columns:
@@ -58,8 +58,11 @@ def auto_tile(
 ) -> int:
     """The tile for pictures `width` x `height` that keeps the work in half of `available_bytes`; 0 for whole pictures.
 
-    At least 32, however short memory is. needed: `activation_bytes(generator)`, if it is known.
+    At least 32, however short memory is; 0 for a generator whose radius is unknown. needed:
+    `activation_bytes(generator)`, if it is known.
     """
+    if generator.radius is None:
+        return 0
     layer, output = needed or activation_bytes(generator)
     budget = available_bytes / 2 - 3 * output * width * height  # the result, and twice as much to make planes of it
     if width * height * layer <= budget:
@@ -76,9 +79,10 @@ def activation_bytes(generator: Folded) -> tuple[float, float]:
     most = 0
     side = 16
 
-    def record(_: object, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def record(_: object, inputs: tuple[object, ...], output: object) -> None:
         nonlocal most
-        each = {t.data_ptr(): t.numel() * t.element_size() for t in (*inputs, output)}  # in place: the same memory
+        tensors = [t for t in (*inputs, output) if isinstance(t, Tensor)]
+        each = {t.data_ptr(): t.numel() * t.element_size() for t in tensors}  # in place: the same memory
         most = max(most, sum(each.values()))
 
     handles = [module.register_forward_hook(record) for module in generator.modules()]

@@ -7,6 +7,7 @@ starts from a usable picture and has only the lines to add.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,26 +15,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+SLOPES = {"prelu": 0.25, "relu": 0.0, "leaky_relu": 0.1}  # below zero; PReLU's is where it starts
+
 
 class Compact(nn.Module):
     """`layers` 3x3 convolutions of `channels` between a head (3 -> channels) and a tail (channels -> 3 * scale^2).
 
     skip: "bilinear" or "nearest", the upscale that the tail's residual is added to.
+    activation: "prelu" (a slope for each channel), "relu" or "leaky_relu" (0.1), after each convolution but the tail.
     """
 
     NAME = "compact"
 
-    def __init__(self, channels: int = 32, layers: int = 8, scale: int = 4, skip: str = "bilinear") -> None:
+    def __init__(
+        self, channels: int = 32, layers: int = 8, scale: int = 4, skip: str = "bilinear", activation: str = "prelu"
+    ) -> None:
         super().__init__()
         if skip not in ("bilinear", "nearest"):
             raise ValueError(f"skip: got {skip!r}, expected bilinear or nearest")
+        if activation not in SLOPES:
+            raise ValueError(f"activation: got {activation!r}, expected {', '.join(SLOPES)}")
         self.channels, self.layers, self.scale, self.skip = channels, layers, scale, skip
-        parts: list[nn.Module] = [nn.Conv2d(3, channels, 3, padding=1), nn.PReLU(channels)]
+        self.activation = activation
+        parts: list[nn.Module] = [nn.Conv2d(3, channels, 3, padding=1), self._activation()]
         for _ in range(layers):
-            parts += [nn.Conv2d(channels, channels, 3, padding=1), nn.PReLU(channels)]
+            parts += [nn.Conv2d(channels, channels, 3, padding=1), self._activation()]
         parts.append(nn.Conv2d(channels, 3 * scale**2, 3, padding=1))
         self.body = nn.Sequential(*parts)
         self.reset_parameters()
+
+    def _activation(self) -> nn.Module:
+        if self.activation == "prelu":
+            return nn.PReLU(self.channels)
+        return nn.ReLU(inplace=True) if self.activation == "relu" else nn.LeakyReLU(0.1, inplace=True)
 
     def reset_parameters(self) -> None:
         """Kaiming initialisation with a tail a tenth as strong.
@@ -42,7 +56,7 @@ class Compact(nn.Module):
         """
         for module in self.body:
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, a=0.25)
+                nn.init.kaiming_normal_(module.weight, a=SLOPES[self.activation])
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         with torch.no_grad():
             self.body[-1].weight.mul_(0.1)  # type: ignore[union-attr,operator]
@@ -54,21 +68,60 @@ class Compact(nn.Module):
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        return {"channels": self.channels, "layers": self.layers, "scale": self.scale, "skip": self.skip}
+        return {
+            "channels": self.channels, "layers": self.layers, "scale": self.scale, "skip": self.skip,
+            "activation": self.activation,
+        }  # fmt: skip
+
+    @staticmethod
+    def fits(state: Mapping[str, Tensor]) -> bool:
+        """Whether all names are those of a plain sequence that begins with a convolution."""
+        names = all(re.fullmatch(r"body\.\d+\.(weight|bias)", key) for key in state)
+        return names and "body.0.weight" in state and state["body.0.weight"].dim() == 4
+
+    @staticmethod
+    def assumed(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+        """One line on what `from_state_dict` had to guess, or ""."""
+        if "body.1.weight" in state or _named_activation(metadata):
+            return ""
+        return (
+            "its activations leave no trace in the weights: taken for ReLU; if the pictures look wrong, they are "
+            "LeakyReLU: save it as .safetensors with activation=leaky_relu in the metadata"
+        )
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Compact:
-        """Build the network that `state` is the weights of. KeyError or ValueError when they are not Compact's.
+        """Build the network that `state` is the weights of. ValueError, which says why, when they are not Compact's.
 
         Everything is read from the shapes but the skip, which leaves no trace in them: `metadata["skip"]`, or
-        "nearest", SRVGGNetCompact's, when there is none.
+        "nearest", SRVGGNetCompact's, when there is none; and activations other than PReLU: `metadata["activation"]`, or
+        "act_type" as BasicSR calls it, or ReLU. One PReLU slope for all channels becomes one for each.
         """
-        convolutions = sorted(int(k.split(".")[1]) for k, v in state.items() if k.startswith("body.") and v.dim() == 4)
-        head, tail = state[f"body.{convolutions[0]}.weight"], state[f"body.{convolutions[-1]}.weight"]
-        scale = round((tail.shape[0] / 3) ** 0.5)
-        if head.shape[1] != 3 or tail.shape[0] != 3 * scale**2:
-            raise ValueError(f"expected 3 channels in and 3 * scale^2 out, got {head.shape[1]} and {tail.shape[0]}")
-        model = cls(head.shape[0], len(convolutions) - 2, scale, metadata.get("skip", "nearest"))
+        if not cls.fits(state):
+            raise ValueError("its weights are not named body.0.weight, body.0.bias and so on")
+        last = max(int(key.split(".")[1]) for key in state)
+        if last < 2 or last % 2:
+            raise ValueError(f"body.0 to body.{last}, expected convolutions with an activation between each two")
+        convolutions = [_convolution(state, i) for i in range(0, last + 1, 2)]
+        channels, inputs = convolutions[0].shape[:2]
+        for i, weight in enumerate(convolutions):
+            if (i and weight.shape[1] != channels) or (2 * i < last and weight.shape[0] != channels):
+                shape = "x".join(map(str, weight.shape))
+                raise ValueError(f"body.{2 * i}.weight is {shape}, expected {channels} channels throughout")
+        outputs = convolutions[-1].shape[0]
+        scale = round((outputs / 3) ** 0.5)
+        if inputs != 3 or outputs != 3 * scale**2:
+            raise ValueError(f"{inputs} channels in and {outputs} out, expected 3 (RGB) in and 3 * scale^2 out")
+        slopes = {key: value for key, value in state.items() if int(key.split(".")[1]) % 2}
+        activation = "prelu" if slopes else _named_activation(metadata) or "relu"
+        for i in range(1, last, 2) if slopes else ():
+            slope = slopes.pop(f"body.{i}.weight", torch.zeros(0))
+            if slope.shape not in ((1,), (channels,)):
+                raise ValueError(f"body.{i}.weight is no PReLU of {channels} channels")
+            state = {**state, f"body.{i}.weight": slope.expand(channels)}
+        if slopes:
+            raise ValueError(f"{next(iter(slopes))} is no part of a PReLU")
+        model = cls(channels, len(convolutions) - 2, scale, metadata.get("skip", "nearest"), activation)
         model.load_state_dict(state)
         return model
 
@@ -82,3 +135,19 @@ def upscaled_skip(x: Tensor, scale: int, skip: str) -> Tensor:
     if skip == "nearest":
         return F.interpolate(x, scale_factor=scale, mode="nearest")
     return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
+
+
+def _convolution(state: Mapping[str, Tensor], i: int) -> Tensor:
+    """The weights of the 3x3 convolution at body.i. ValueError when there is none."""
+    weight, bias = (state.get(f"body.{i}.{part}") for part in ("weight", "bias"))
+    if weight is None or weight.dim() != 4 or weight.shape[2:] != (3, 3) or not weight.is_floating_point():
+        raise ValueError(f"body.{i} is no 3x3 convolution")
+    if bias is None or bias.shape != weight.shape[:1]:
+        raise ValueError(f"body.{i}.bias does not fit")
+    return weight
+
+
+def _named_activation(metadata: Mapping[str, str]) -> str:
+    name = metadata.get("activation") or metadata.get("act_type") or ""
+    name = {"leakyrelu": "leaky_relu"}.get(name.lower(), name.lower())
+    return name if name in ("relu", "leaky_relu") else ""

@@ -20,9 +20,10 @@ class Folded(nn.Module):
 
     body: all the convolutions, at whatever dtype and device it is moved to; its input is R'G'B' in that dtype.
     finish: the rest, in the float32 of the picture.
+    radius: see `vidsr.models`.
     """
 
-    def __init__(self, body: nn.Module, scale: int, radius: int) -> None:
+    def __init__(self, body: nn.Module, scale: int, radius: int | None) -> None:
         super().__init__()
         self.body, self.scale, self.radius = body, scale, radius
 
@@ -109,7 +110,7 @@ def fold(generator: nn.Module) -> Folded:
     elif isinstance(generator, SRResNet):
         folded = FoldedSRResNet(_SRResNetBody(generator), generator.scale, generator.radius)
     else:
-        folded = Folded(generator, int(generator.scale), int(generator.radius))  # type: ignore[arg-type]
+        folded = Folded(generator, int(generator.scale), generator.radius)  # type: ignore[arg-type]
     return folded.eval().requires_grad_(False)
 
 

@@ -68,6 +68,14 @@ class SRResNet(nn.Module):
     def hyperparameters(self) -> dict[str, Any]:
         return {"blocks": len(self.blocks), "channels": self.channels, "scale": self.scale}
 
+    @staticmethod
+    def fits(state: Mapping[str, Tensor]) -> bool:
+        return {"head.weight", "head_prelu.weight", "mid_bn.weight", "tail.weight"} <= state.keys()
+
+    @staticmethod
+    def assumed(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+        return ""
+
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> SRResNet:
         """Build the network that `state` is the weights of. KeyError or RuntimeError when they are not SRResNet's."""

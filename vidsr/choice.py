@@ -110,7 +110,7 @@ class Outlook:
         if self.frames is not None:
             seconds = self.frames / self.fps
             try:
-                end = now + timedelta(seconds=seconds)
+                end = now + timedelta(seconds=seconds + 30)  # to the nearest minute
                 clock = f"{end:%H:%M}" if end.date() == now.date() else f"{end:%a %H:%M}"
                 said += f"; done in about {_length(seconds)} ({clock})"
             except OverflowError:

@@ -43,12 +43,13 @@ _RESULT_PIXELS = 1 << 21  # of pictures encoded to measure: larger ones take as 
 class Speed:
     """Source pixels a second of time, and a second of all cores' time together; both finite and above 0.
 
-    spent: seconds that were measured for. when: seconds since the epoch. context: of the backend, for a model's speed.
+    given: seconds that the measurement was allowed. when: seconds since the epoch. context: of the backend, where a
+    model was measured.
     """
 
     wall: float
     cpu: float
-    spent: float
+    given: float
     when: float
     context: int = 0
 
@@ -146,7 +147,9 @@ def count_movement(
     for window in windows:
         counting = Counting(1, context, patch)
         grouped = batches(_until(window, end), batch, video.format, video.color)
-        seen = len(list(reuse(grouped, counting, tolerance)))
+        seen = 0
+        for _ in reuse(grouped, counting, tolerance):
+            seen += 1
         # The first is whole because nothing came before it; frames of its batch that are whole too go with it.
         given = counting.given[:]
         if given and seen > 1:
@@ -184,7 +187,8 @@ def read_windows(
     if length is not None and length <= READ_THROUGH:
         frames = _read(info, low, high, None if low <= first else low, length, end)
         return [frames] if frames else [list(window) for window in had[:1]]
-    windows = [list(window) for window in had if window and low <= window[0].pts < high]
+    # The beginning last: it is often black, and there may not be time for all.
+    windows = [list(window[:WINDOW]) for window in [*had[1:], *had[:1]] if window and low <= window[0].pts < high]
     begins = {window[0].pts for window in windows}
     for i in range(WINDOWS if length is not None else 0):
         if time.monotonic() > end:
@@ -193,7 +197,7 @@ def read_windows(
         frames = _read(info, low, high, at, WINDOW, end)
         if frames and frames[0].pts not in begins:  # a seek ends at the keyframe before, which may be the same again
             begins.add(frames[0].pts)
-            windows.append(frames)
+            windows.insert(-1 if windows else 0, frames)
     return windows or [list(window) for window in had[:1]]
 
 
@@ -238,7 +242,6 @@ def measure_model(spec: BackendSpec, frames: Sequence[Frame], seconds: float, no
     Whole frames where there is time for two, else the largest piece there is time for; the quickest of them counts,
     since all that goes wrong makes them slower. Errors are those of opening the backend.
     """
-    begun = time.monotonic()
     with closing(open_backend(spec, notify)) as backend:
         if backend.in_flight > 1:
             return _measure_device(backend, spec, frames, seconds)
@@ -253,7 +256,7 @@ def measure_model(spec: BackendSpec, frames: Sequence[Frame], seconds: float, no
         while not runs or (len(runs) < 5 and time.monotonic() < end):
             runs.append(_timed(backend, piece))
         wall, cpu = max(runs)
-        return Speed(wall, cpu, time.monotonic() - begun, time.time(), backend.context)
+        return Speed(wall, cpu, seconds, time.time(), backend.context)
 
 
 def _timed(backend: Backend, batch: FrameBatch) -> tuple[float, float]:
@@ -335,7 +338,7 @@ def measure_around(around: Around, windows: Sequence[Sequence[Frame]], seconds: 
                 found = _encode(around, windows, path, share * part, begun + seconds * 0.7)
                 break
     wall, cpu = (sum(parts) for parts in zip(found, _decode(around, windows, seconds / 4)))
-    return Speed(1 / max(wall, 1e-12), 1 / max(cpu, 1e-12), time.monotonic() - begun, time.time())
+    return Speed(1 / max(wall, 1e-12), 1 / max(cpu, 1e-12), seconds, time.time())
 
 
 def _encode(

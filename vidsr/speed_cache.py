@@ -16,7 +16,7 @@ from vidsr.speed import Speed
 _FORMAT = 1
 _DAY = 86400.0
 KEPT = 30 * _DAY  # drivers and cooling change
-DOUBTED = _DAY / 24  # of what was measured in haste, or while something else had the cores
+DOUBTED = _DAY / 24  # of what was measured while something else had cores
 _LARGEST = 1 << 20  # bytes of the file that are read
 
 
@@ -34,7 +34,7 @@ class SpeedCache:
     def get(self, machine: str, what: str, seconds: float = 0.0) -> Speed | None:
         """The speed of `what` there, if it can still be believed.
 
-        seconds: how long a measurement may take now; one that took less than half of that is only a stopgap.
+        seconds: how long a measurement may take now; one that was given less than half of that is not enough.
         """
         if os.environ.get("VIDSR_REMEASURE") and (machine, what) not in self._own:
             return None
@@ -43,9 +43,9 @@ class SpeedCache:
             return None
         speed, quiet = entry
         age = time.time() - speed.when
-        hasty = speed.spent < seconds / 2
         # A clock that was set back makes entries from the future: not believed either.
-        return speed if -60 <= age <= (KEPT if quiet and not hasty else DOUBTED) and not hasty else None
+        good = -60 <= age <= (KEPT if quiet else DOUBTED) and speed.given >= seconds / 2
+        return speed if good else None
 
     def put(self, machine: str, what: str, speed: Speed, quiet: bool) -> bool:
         """Keep a speed; False when it cannot be. quiet: whether it was measured with the cores to itself."""
@@ -87,9 +87,9 @@ class SpeedCache:
 
 def _entry(value: Any) -> tuple[Speed, bool] | None:
     try:
-        wall, cpu, spent, when = (float(value[name]) for name in ("wall", "cpu", "spent", "when"))
-        speed = Speed(wall, cpu, spent, when, int(value["context"]))
-        good = all(math.isfinite(number) for number in (speed.wall, speed.cpu, speed.spent, speed.when))
+        wall, cpu, given, when = (float(value[name]) for name in ("wall", "cpu", "given", "when"))
+        speed = Speed(wall, cpu, given, when, int(value["context"]))
+        good = all(math.isfinite(number) for number in (speed.wall, speed.cpu, speed.given, speed.when))
         return (speed, bool(value["quiet"])) if good and speed.wall > 0 and speed.cpu > 0 else None
     except (TypeError, KeyError, ValueError, OverflowError):
         return None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vidsr.backends.base import BackendSpec
-from vidsr.checkpoint import find_model
+from vidsr.choice import family_member
 from vidsr.colorspec import resolve_color, result_color
 from vidsr.errors import UsageError
 from vidsr.frames import PixelFormat
@@ -57,7 +57,7 @@ def wanted(
     found: list[Wanted] = []
     for model in models:
         chosen = with_scale(Options(scale=scale, model=model)).scale
-        path = str(find_model(model, chosen).path)
+        path = str(family_member(model, chosen).path)
         for file in files:
             found.append(_for_file(file, model, chosen, pixel_format))
         for width, height in _sizes(profiles.split(",") if profiles else ()):

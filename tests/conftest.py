@@ -24,6 +24,17 @@ def _no_leftover_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
 
 
+@pytest.fixture(scope="session")
+def _own_cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _no_speeds_of_the_user(monkeypatch, _own_cache):
+    """What tests measure is no use to anybody, and what users measured must not decide a test."""
+    monkeypatch.setenv("VIDSR_CACHE", str(_own_cache))
+
+
 @pytest.fixture(scope="module")
 def one_thread():
     """For pictures as small as those of tests, waiting for a second thread takes longer than the work."""

@@ -39,7 +39,7 @@ def call(*arguments, code=0):
 def test_engines_travel_to_the_machine_that_has_the_card(rtx, tmp_path, cache):
     folder = tmp_path / "for-others"
     said = call("build", "--profile", "40x30,48x32", "--target", "SM86,SM89,SM120", "-o", folder)
-    assert re.search(r"1 of 2  fast 4x 40x30 yuv420p bt601: 16 of 40x30 at once, [\d.]+ MB, built in [\d.]+ s", said)
+    assert re.search(r"1 of 2  balanced 4x 40x30 yuv420p bt601: 16 of 40x30 at once, [\d.]+ MB, built in [\d.]+", said)
     assert "2 engines in" in said and "0 refused" in said
     assert cache.entries() == []
     listed = call("list", folder)

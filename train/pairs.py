@@ -37,7 +37,7 @@ class Pairs:
 
     def __init__(
         self, options: Options, rank: int, highres: Tensor, lowres: Tensor | None, odds: np.ndarray,
-        teacher: Teacher | None,
+        teacher: Teacher | None = None,
     ) -> None:  # fmt: skip
         self.options, self.rank, self.teacher = options, rank, teacher
         self.highres, self.lowres = highres, lowres

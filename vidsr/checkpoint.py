@@ -15,7 +15,6 @@ if TYPE_CHECKING:  # PyTorch takes seconds to load: only what touches tensors im
     from torch import nn
 
 WEIGHTS = Path(__file__).parent / "weights"
-DEFAULT_MODEL = "fast"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")  # the last three are PyTorch's own files
 MOST_SCALE = 8
 

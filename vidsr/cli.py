@@ -18,7 +18,8 @@ from click_default_group import DefaultGroup
 import vidsr
 from vidsr import console
 from vidsr.backends import available_backends, open_backend
-from vidsr.checkpoint import DEFAULT_MODEL, installed_models
+from vidsr.checkpoint import installed_models
+from vidsr.choice import AUTO, FAMILY
 from vidsr.encode import CODECS
 from vidsr.errors import UsageError, VidsrError
 from vidsr.frames import TimeRange
@@ -69,7 +70,7 @@ def main() -> None:
 @click.option("--scale", type=int, help="2, 3 or 4 times the size, as far as the model goes. [default: the model's, 4 for most]")
 @click.option("--overwrite", is_flag=True, help="Replace a result that exists.")
 @click.option("--restart", is_flag=True, help="Throw unfinished work away instead of going on with it.")
-@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Installed model (see `vidsr models`), or a .pth or .safetensors file.")
+@click.option("--model", default=AUTO, show_default=True, help=f"{', '.join(FAMILY)}; auto: the best of these that keeps up with the source on this machine; best: the best for episodes. Or another installed model (see `vidsr models`), or a .pth or .safetensors file.")
 @click.option("--backend", default="auto", show_default=True, help="auto, tensorrt, cuda or cpu.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True)
 @click.option("--tile", default="auto", show_default=True, metavar="auto|N", help="Work on squares of N source pixels, for small memory; the result is the same.")
@@ -156,7 +157,7 @@ def _own_output(path: Path, options: Options, inputs: int) -> Options:
 
 def _upscale_episode(path: Path, options: Options, screen: console.Console, verbose: bool) -> None:
     report = Report(screen.warn)
-    job = prepare(path, options, report)
+    job = prepare(path, options, report, screen.say)
     again = " ".join(_quoted(word) for word in ("vidsr", *sys.argv[1:]))
     with _signals(screen, job.output, again), screen.progress(path.name) as show:
 

@@ -7,6 +7,7 @@ process. Importing this module imports neither PyAV nor PyTorch.
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
@@ -22,6 +23,17 @@ _LOG = Lock()
 def cores() -> int:
     """The CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def cpu_name() -> str:
+    """The processor's name for people, as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def free_memory() -> int:

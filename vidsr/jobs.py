@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from itertools import islice
 from math import ceil
 from pathlib import Path
 
-from vidsr.backends import choose_backend, fallbacks
+from vidsr.backends import GPU_BACKENDS, choose_backend, fallbacks
 from vidsr.backends.base import BackendSpec
-from vidsr.checkpoint import DEFAULT_MODEL, MOST_SCALE, find_model, load_generator
+from vidsr.checkpoint import MOST_SCALE, load_generator
+from vidsr.choice import AUTO, choose_model, family_member
 from vidsr.colorspec import result_color
 from vidsr.decode import ONE_THREAD_SAMPLES, decode, gpu_missing
 from vidsr.encode import CODECS, Codec, choose_codec, default_threads, encoder_layout, make_settings, result_format
 from vidsr.errors import BackendError, OutputError, SourceError, UsageError
-from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, StreamInfo, TimeRange
+from vidsr.frames import ColorSpec, Frame, PixelFormat, SourceInfo, StreamInfo, TimeRange
 from vidsr.hardware import cores, decoder_missing, encoder_missing, free_memory
 from vidsr.pipeline import Job
 from vidsr.probe import probe
@@ -26,7 +28,6 @@ from vidsr.stillness import Tolerance, choose_tolerance
 from vidsr.stitch import FORMATS, choose_tracks, output_format
 
 SCALES = range(2, MOST_SCALE + 1)
-GPU_BACKENDS = ("tensorrt", "cuda")
 MOST_JOBS = 8  # chosen unasked
 SAMPLED = 24  # frames that follow each other, to find out what counts as still
 FRAMES_HELD = 80  # of the result by a segment at work: about 70 in the encoder, which looks ahead, the rest before it
@@ -43,7 +44,7 @@ class Options:
     output: Path | None = None
     overwrite: bool = False
     restart: bool = False
-    model: str = DEFAULT_MODEL
+    model: str = AUTO
     backend: str = "auto"
     precision: str = "auto"
     tile: int = 0
@@ -94,7 +95,7 @@ def with_scale(options: Options) -> Options:
         raise UsageError(f"--scale {wanted}: choose a number from {SCALES[0]} to {SCALES[-1]}")
     if options.backend == "nearest":
         return replace(options, scale=wanted or 4)
-    model = find_model(options.model, wanted)
+    model = family_member(options.model, wanted)
     most = int(load_generator(model.path).scale)  # type: ignore[arg-type]
     if wanted > most:
         raise UsageError(f"--scale {wanted}: {model.name} enlarges {most} times: leave --scale out, or change --model")
@@ -106,16 +107,20 @@ def make_spec(
 ) -> BackendSpec:
     """The backend to open. options: of `with_scale`. UsageError for an unknown model or backend."""
     name = choose_backend(options.backend, options.precision)
-    model = "" if name == "nearest" else str(find_model(options.model, options.scale).path)
+    model = "" if name == "nearest" else str(family_member(options.model, options.scale).path)
     instead = fallbacks(name) if options.backend == "auto" else ()
     return BackendSpec(
         name, model, options.scale, source_format, source_color, format, color, options.tile, options.precision, instead
     )
 
 
-def prepare(source: Path, options: Options, report: Report) -> Job:
-    """Probe `source` and make every choice, before a frame is decoded or a file written.
+def prepare(
+    source: Path, options: Options, report: Report, say: Callable[[str], None] | None = None
+) -> Job:  # fmt: skip
+    """Probe `source` and make every choice, before a file is written.
 
+    say: told how long the run will take, and which model was chosen for that; nothing is measured only to tell it
+    where there is nobody to tell.
     UsageError when the options do not fit the source or each other, SourceError or OutputError when a file does not.
     """
     options = with_scale(options)
@@ -142,7 +147,17 @@ def prepare(source: Path, options: Options, report: Report) -> Job:
     workers, threads = choose_jobs(options, spec, codec, video)
     settings = make_settings(codec, options.crf, options.preset, options.encoder_options, video, color, threads, report)
     on_gpu = _decodes_on_gpu(options.hwaccel, info, report)
-    still = choose_reuse(options.reuse, spec, info)
+    seen: list[list[Frame]] = []
+    still = choose_reuse(options.reuse, spec, info, seen)
+    batch = 4 if spec.name in GPU_BACKENDS else 1
+    job = Job(
+        info, output, spec, settings, keep, span, batch, workers, on_gpu, still, options.restart, options.check
+    )  # fmt: skip
+    if spec.model:
+        model, outlook = choose_model(options.model, job, seen, report, say)
+        spec = replace(spec, model=str(model.path))
+        if outlook and say:
+            say(outlook.line(datetime.now()))
     remembered = {
         "scale": options.scale, "model": Path(spec.model).stem or "none", "backend": spec.name,
         "weights": file_sha256(Path(spec.model)) if spec.model else "", "precision": spec.precision, "tile": spec.tile,
@@ -150,16 +165,15 @@ def prepare(source: Path, options: Options, report: Report) -> Job:
         "codec": codec.name, "encoder_options": dict(settings.options), "pixel_format": format.name,
         "color": asdict(color), "start": span.start, "end": span.end,
     }  # fmt: skip
-    batch = 4 if spec.name in GPU_BACKENDS else 1
-    return Job(
-        info, output, spec, settings, keep, span, batch, workers, on_gpu, still, options.restart, options.check,
-        remembered,
-    )  # fmt: skip
+    return replace(job, backend=spec, settings=remembered)
 
 
-def choose_reuse(wanted: str, spec: BackendSpec, info: SourceInfo) -> Tolerance | None:
+def choose_reuse(
+    wanted: str, spec: BackendSpec, info: SourceInfo, seen: list[list[Frame]] | None = None
+) -> Tolerance | None:
     """What counts as still, or None for no reuse. UsageError for a word other than auto, exact and off.
 
+    seen: gets the frames that were read to find out, those of each place together.
     auto looks at a second of frames in three places. The stand-in for a generator loses nothing, so neither does this.
     """
     if wanted not in ("auto", "exact", "off"):
@@ -176,6 +190,8 @@ def choose_reuse(wanted: str, spec: BackendSpec, info: SourceInfo) -> Tolerance 
             stretches.append(list(islice(decode(info.path, video, None, None, at, Report()), SAMPLED)))
         except SourceError:  # the picture changes its size there, which may be outside the part asked for
             continue
+    if seen is not None:
+        seen += [stretch for stretch in stretches if stretch]
     return choose_tolerance(stretches, video.format)
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from vidsr.backends.base import Backend, BackendSpec, Notify
 from vidsr.errors import BackendError, UsageError
 
+GPU_BACKENDS = ("tensorrt", "cuda")
 _NAMES = ("tensorrt", "cuda", "cpu", "nearest")  # "auto" takes the first of these that runs here, and never nearest
 
 

@@ -73,6 +73,11 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
+def gpu_name() -> str:
+    """The name of the GPU that is used."""
+    return device_name(torch.device("cuda", torch.cuda.current_device()))
+
+
 class explained:
     """CUDA's errors, other than those of memory, as one line. After one the device cannot be used in this process."""
 

@@ -41,7 +41,7 @@ def _means(group: str, rows: Sequence[Row]) -> list[str]:
     pictures = len(next(iter(rows))["pictures"])
     what = f"{pictures} pictures" if group == STILLS else f"{len(subjects)} of them, {pictures} frames each" if len(subjects) > 1 else f"{subjects[0]}, {pictures} frames"
     floor = [row for row in rows if row["name"] == "bicubic"]
-    lines = [f"**{group.capitalize()}** ({what})", "", "| upscaler | PSNR | over bicubic | SSIM | SSIMULACRA2 |", "|---|---:|---:|---:|---:|"]
+    lines = [f"**{group[0].upper() + group[1:]}** ({what})", "", "| upscaler | PSNR | over bicubic | SSIM | SSIMULACRA2 |", "|---|---:|---:|---:|---:|"]
     for name in dict.fromkeys(row["name"] for row in rows):
         own = [row for row in rows if row["name"] == name]
         title = _title(own[0]) + ("" if len(own) == len(subjects) else f" (on {len(own)} of {len(subjects)})")

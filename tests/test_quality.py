@@ -253,6 +253,7 @@ def test_every_upscaler_is_measured_on_every_subject(place, before):
     assert "left out: " in done.stderr and done.stderr.count("enlarges by 3") == 1
     text = (place / "r" / "quality.md").read_text()
     assert "| fast, reduced by area |" in text and "Measured on: " in text and done.stdout.strip() in text
+    assert "**Clips at CRF 23** (a_lowres270_crf23, 2 frames)" in text and "**Stills** (2 pictures)" in text
     assert text.index("## 4x") < text.index("## 2x") < text.index("## The goals")
 
 

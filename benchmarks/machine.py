@@ -115,7 +115,13 @@ def read_result(name: str) -> dict[str, Any]:
 
 
 def write_result(name: str, data: dict[str, Any], table: str, folder: Path = RESULTS) -> None:
-    """NAME.json and NAME.md in `folder`."""
+    """NAME.json and NAME.md in `folder`, each whole or as it was."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps({"machine": machine(), **data}, indent=1) + "\n")
-    (folder / f"{name}.md").write_text(table.rstrip() + f"\n\nMeasured on: {describe()}.\n")
+    texts = {
+        "json": json.dumps({"machine": machine(), **data}, indent=1) + "\n",
+        "md": table.rstrip() + f"\n\nMeasured on: {describe()}.\n",
+    }
+    for suffix, text in texts.items():
+        part = folder / f"{name}.{suffix}.part"
+        part.write_text(text)
+        part.replace(folder / f"{name}.{suffix}")

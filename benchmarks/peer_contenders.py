@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,9 +13,9 @@ import numpy as np
 from av.video.reformatter import Interpolation
 
 from benchmarks.around import at_once
+from benchmarks.material import Material, as_encoded, as_picture
 from benchmarks.measure import plain_spec
 from benchmarks.peer_folder import ENGINE, PEERS, Runner, Unusable, environment, install
-from benchmarks.peer_material import SCALE, Material, as_encoded, as_picture
 from benchmarks.quality_metrics import psnr
 from vidsr.frames import Frame, FrameBatch, PixelFormat
 
@@ -44,7 +45,7 @@ class Contender(Protocol):
     def close(self) -> None: ...
 
 
-class _FrameByFrame:
+class FrameByFrame:
     frames_each = 1
 
     def __init__(self, name: str, kind: str, material: Material, facts: dict[str, Any]) -> None:
@@ -69,16 +70,15 @@ class _FrameByFrame:
         pass
 
 
-class Ours(_FrameByFrame):
-    """A model by vidsr's own backend on the CPU: from planes to planes."""
+class Ours(FrameByFrame):
+    """A model by vidsr's own backend on the CPU: from planes to planes. precision: as in a BackendSpec."""
 
-    def __init__(self, model: str, material: Material) -> None:
+    def __init__(self, model: str, material: Material, precision: str = "auto") -> None:
         from vidsr.backends import open_backend
 
-        self.backend = open_backend(plain_spec("cpu", model, SCALE, material.source))
+        self.backend = open_backend(replace(plain_spec("cpu", model, material.scale, material.source), precision=precision))
         super().__init__(Path(model).stem, "model", material, {"title": f"vidsr, {self.backend.description}"})
         self.result: FrameBatch | None = None
-        self.enlarge(0)  # warms up
 
     def enlarge(self, i: int) -> float:
         start = time.perf_counter()
@@ -93,7 +93,7 @@ class Ours(_FrameByFrame):
         self.backend.close()
 
 
-class Bicubic(_FrameByFrame):
+class Bicubic(FrameByFrame):
     """swscale's, from planes to planes: the floor."""
 
     def __init__(self, material: Material, threads: int) -> None:
@@ -105,8 +105,8 @@ class Bicubic(_FrameByFrame):
     def enlarge(self, i: int) -> float:
         frame = self.sources[i]
         start = time.perf_counter()
-        size = (frame.width * SCALE, frame.height * SCALE)
-        self.result = frame.reformat(*size, interpolation=Interpolation.BICUBIC, threads=self.threads)
+        scale = self.material.scale
+        self.result = frame.reformat(frame.width * scale, frame.height * scale, interpolation=Interpolation.BICUBIC, threads=self.threads)
         return time.perf_counter() - start
 
     def picture(self) -> np.ndarray:
@@ -126,14 +126,20 @@ def _view(plane: Any, format: PixelFormat) -> np.ndarray:
     return np.frombuffer(memoryview(plane), format.dtype).reshape(plane.height, -1)
 
 
-class PeerRun(_FrameByFrame):
-    """A peer through ncnn, in a process and an environment of its own: from R'G'B' of 8 bits to the same."""
+class PeerRun(FrameByFrame):
+    """A peer through ncnn, in a process and an environment of its own: from R'G'B' of 8 bits to the same, 4 times as large.
 
-    def __init__(self, name: str, material: Material, threads: int, python: Path, pictures: Path, folder: Path) -> None:
+    pictures: what `save_pictures` made of `material`. folder: for what it makes. precision: "default" (ncnn's), or
+    "fastest" of that and bf16, which is tried first.
+    """
+
+    def __init__(
+        self, name: str, material: Material, threads: int, python: Path, pictures: Path, folder: Path, precision: str = "fastest"
+    ) -> None:  # fmt: skip
         peer = PEERS[name]
         super().__init__(name, "peer", material, {"title": f"{peer.title} ({peer.note})", "package": peer.requirement})
         self.path = folder / f"{name}.npy"
-        self.runner = Runner(python, name, str(pictures), str(self.path), str(threads))
+        self.runner = Runner(python, name, str(pictures), str(self.path), str(threads), precision)
         self.facts |= self.runner.first
 
     def enlarge(self, i: int) -> float:
@@ -160,7 +166,7 @@ class EndToEnd:
         source = material.source
         assert source.path is not None
         self.name, self.frames_each, self.folder = f"{Path(model).stem}_reuse_{reuse}", frames, folder
-        options = Options(scale=SCALE, output=folder / "result.mkv", overwrite=True, model=model, backend="cpu",
+        options = Options(scale=material.scale, output=folder / "result.mkv", overwrite=True, model=model, backend="cpu",
                           codec="x264", reuse=reuse)  # fmt: skip
         self.job: Job = prepare(source.path, options, Report())
         self.end = source.end(frames)
@@ -196,10 +202,7 @@ def open_peers(
 
     folder: of the peers' environment. work: for the pictures that travel between the processes.
     """
-    pictures = work / "frames.npy"
-    np.save(pictures, np.concatenate([
-        as_picture(frame.planes, batch.format, batch.color)[None] for batch in material.batches for frame in batch.frames
-    ]))  # fmt: skip
+    pictures = save_pictures(material, work / "frames.npy")
     bicubic.enlarge(0)
     expected = bicubic.picture()
     found: list[Contender] = []
@@ -214,6 +217,14 @@ def open_peers(
         except Unusable as error:
             missing.append({"name": name, "kind": "peer", "title": PEERS[name].title, "left out": str(error)})
     return found, missing
+
+
+def save_pictures(material: Material, path: Path) -> Path:
+    """`material`'s frames for the process of a peer, in `path`: [N, H, W, 3] uint8 R'G'B'."""
+    np.save(path, np.concatenate([
+        as_picture(frame.planes, batch.format, batch.color)[None] for batch in material.batches for frame in batch.frames
+    ]))  # fmt: skip
+    return path
 
 
 def check_picture(peer: PeerRun, expected: np.ndarray) -> None:

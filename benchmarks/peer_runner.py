@@ -4,10 +4,12 @@ Not part of vidsr: the Python of the peers' own environment runs this file, whic
 and nothing of ours. Each line of JSON on standard input is answered by one on standard output, {"error": …} when it
 cannot be done.
 
-    peer_runner.py PEER FRAMES.npy RESULT.npy THREADS   {"frame": i} -> {"seconds": s}; the picture is in RESULT.npy
+    peer_runner.py PEER FRAMES.npy RESULT.npy THREADS [PRECISION]
+                                                        {"frame": i} -> {"seconds": s}; the picture is in RESULT.npy
     peer_runner.py ssimulacra2                          {"pictures": [original, other]} -> {"score": s}
 
-FRAMES.npy: [N, H, W, 3] uint8, R'G'B'. RESULT.npy: [4H, 4W, 3] uint8. The first line tells {"precision", "tried"}.
+FRAMES.npy: [N, H, W, 3] uint8, R'G'B'. RESULT.npy: [4H, 4W, 3] uint8. PRECISION: "default" is ncnn's; "fastest", unless
+told otherwise, is that or bf16, which is tried first. The first line tells {"precision", "tried"}.
 """
 
 from __future__ import annotations
@@ -125,10 +127,16 @@ def _timed(upscaler: Upscaler, picture: np.ndarray) -> tuple[float, np.ndarray]:
     return time.perf_counter() - start, result
 
 
-def enlarging(name: str, frames_path: str, result_path: str, threads: str) -> tuple[dict[str, Any], Callable[..., Any]]:
+def enlarging(
+    name: str, frames_path: str, result_path: str, threads: str, precision: str = "fastest"
+) -> tuple[dict[str, Any], Callable[..., Any]]:
     """What to tell first, and what answers each request."""
     frames = np.load(frames_path, mmap_mode="r")
-    upscaler, found = choose(NETWORKS[name], int(threads), np.array(frames[0]))
+    network, found = NETWORKS[name], {"precision": "default"}
+    if precision == "fastest":
+        upscaler, found = choose(network, int(threads), np.array(frames[0]))
+    else:
+        upscaler = Upscaler(network, int(threads), False)
 
     def answer(frame: int) -> dict[str, float]:
         seconds, result = _timed(upscaler, np.array(frames[frame]))

@@ -16,12 +16,12 @@ import torch
 
 from benchmarks.fps import Sizes
 from benchmarks.machine import RESULTS, load, machine, write_result
+from benchmarks.material import SCALE, Material, clip_material, drawn_material, find_original
 from benchmarks.peer_contenders import Bicubic, Contender, EndToEnd, Ours, open_peers
-from benchmarks.peer_folder import ENGINE, PEERS, SCORER, Unusable, default_folder
-from benchmarks.peer_material import SCALE, Material, clip_material, drawn_material, find_original
+from benchmarks.peer_folder import ENGINE, PEERS, SCORER, Unusable, check_peers, default_folder, names
 from benchmarks.peer_quality import quality
 from benchmarks.peer_report import add_ratios, speeds, table
-from benchmarks.peer_strip import richest, write_strip
+from benchmarks.strip import richest, write_strip
 from vidsr.checkpoint import find_model
 from vidsr.errors import UsageError
 from vidsr.hardware import cores
@@ -48,7 +48,7 @@ def peers(
     frames: int, repeats: int, peers_folder: Path | None, json_file: Path | None, save: bool, output: Path,
 ) -> None:  # fmt: skip
     """Compare vidsr's models with other upscalers on this machine's CPU, which are installed into a folder of their own."""
-    ours, theirs = _names(models), _names(peer_names)
+    ours, theirs = names(models), names(peer_names)
     _check(ours, theirs, sizes, clip, original)
     before, threads, own = load(), cores(), torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -71,21 +71,15 @@ def peers(
         write_strip(output / "peers.png", crops)
 
 
-def _names(words: str) -> list[str]:
-    return list(dict.fromkeys(word.strip() for word in words.split(",") if word.strip()))
-
-
 def _check(
-    models: Sequence[str], names: Sequence[str], sizes: Sequence[tuple[int, int]] | None, clip: Path | None, original: Path | None
+    models: Sequence[str], peer_names: Sequence[str], sizes: Sequence[tuple[int, int]] | None, clip: Path | None, original: Path | None
 ) -> None:  # fmt: skip
     """UsageError for what is not known or does not go together."""
     if not models:
         raise UsageError("--models: name one at least")
     for model in models:
         find_model(model)
-    for name in names:
-        if name not in PEERS:
-            raise UsageError(f"--peers: unknown peer {name!r}: use some of {', '.join(PEERS)}")
+    check_peers(peer_names)
     if sizes and len(sizes) > 1:
         raise UsageError("--size: give one")
     if clip and sizes:
@@ -95,7 +89,7 @@ def _check(
 
 
 def compare(
-    models: Sequence[str], names: Sequence[str], material: Material, repeats: int, threads: int, folder: Path, work: Path
+    models: Sequence[str], peer_names: Sequence[str], material: Material, repeats: int, threads: int, folder: Path, work: Path
 ) -> tuple[list[dict[str, Any]], list[tuple[str, np.ndarray]]]:  # fmt: skip
     """A row for each, and the same crop of each. folder: of the peers. work: for files in between."""
     with ExitStack() as stack:
@@ -105,6 +99,8 @@ def compare(
 
         bicubic = opened(Bicubic(material, threads))
         own = [opened(Ours(model, material)) for model in models]
+        for alone in own:
+            alone.enlarge(0)  # warms up
         episodes = []
         for model, alone in zip(models, own):
             wanted = max(EPISODE_FRAMES, round(EPISODE_SECONDS / alone.enlarge(0)))
@@ -112,7 +108,7 @@ def compare(
             for reuse in ("off", "auto"):
                 episodes.append(opened(EndToEnd(model, material, reuse, length, work)))
         click.echo("installing and trying the others …", err=True)
-        others, missing = open_peers(list(names), material, threads, folder, work, bicubic)
+        others, missing = open_peers(list(peer_names), material, threads, folder, work, bicubic)
         for other in others:
             stack.callback(other.close)
         contenders = [*own, *episodes, *others, bicubic]

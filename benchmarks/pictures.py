@@ -67,7 +67,7 @@ def drawn(width: int, height: int, length: int, folder: Path | None) -> Source:
         return Source("drawn pictures", width, height, frames, YUV420, BT601)
     path = folder / f"drawn-{width}x{height}-{length}.mkv"
     if not path.exists():
-        _write_clip(path, scene, length)
+        write_clip(path, scene, length)
     return read(path, "drawn clip")
 
 
@@ -149,7 +149,8 @@ class Scene:
         return Frame(tuple(planes), number, 1)
 
 
-def _write_clip(path: Path, scene: Scene, length: int) -> None:
+def write_clip(path: Path, scene: Scene, length: int) -> None:
+    """`length` pictures of `scene` by x264 into `path`."""
     import av
 
     with av.open(str(path), "w") as container:

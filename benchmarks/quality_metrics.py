@@ -1,4 +1,4 @@
-"""How near a picture is to its original: PSNR and SSIM of luma."""
+"""How near a picture is to its original: PSNR and SSIM, of luma or of R'G'B'."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> float:
-    """Structural similarity of two [H, W], 0..255, at least 11 pixels each way; 1 when identical.
+    """Structural similarity of two [H, W] or [H, W, 3], 0..255, at least 11 pixels each way; 1 when identical.
 
     Wang, Bovik, Sheikh and Simoncelli 2004, "Image quality assessment: from error visibility to structural similarity",
     equation 13: an 11x11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03; the mean over the windows that lie wholly
-    inside the picture.
+    inside the picture, and over the channels.
     """
     a, b = a.astype(np.float64), b.astype(np.float64)
     mean_a, mean_b = _blurred(a), _blurred(b)

@@ -13,18 +13,18 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from benchmarks import peer_contenders, peer_folder, peer_material, peer_quality, peers
+from benchmarks import material, peer_contenders, peer_folder, peers, scorer
 from benchmarks.__main__ import main
+from benchmarks.material import Material, as_encoded, clip_material, drawn_material, find_original
 from benchmarks.peer_contenders import Bicubic
 from benchmarks.peer_folder import Runner, Unusable, install
-from benchmarks.peer_material import Material, as_encoded, clip_material, drawn_material, find_original
 from benchmarks.peer_quality import quality
 from benchmarks.peer_report import add_ratios, speeds, table
 from benchmarks.peer_runner import NETWORKS, Upscaler, choose
-from benchmarks.peer_strip import richest, write_strip
 from benchmarks.peers import in_turns
 from benchmarks.pictures import BT601, YUV420, drawn
 from benchmarks.quality_metrics import luma, psnr, ssim
+from benchmarks.strip import richest, write_strip
 from train import metrics
 from vidsr.errors import SourceError
 from vidsr.frames import Frame, FrameBatch
@@ -325,11 +325,11 @@ def compared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("peers")
     FakeRunner.asked.clear()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (peer_contenders, peer_quality):
+        for module in (peer_contenders, scorer):
             patch.setattr(module, "Runner", FakeRunner)
             patch.setattr(module, "install", fake_install)
             patch.setattr(module, "environment", lambda folder: folder)
-        patch.setattr(peer_material, "DRAWN_FRAMES", 12)
+        patch.setattr(material, "DRAWN_FRAMES", 12)
         patch.setattr(peers, "REST", 0)
         done = run("peers", "--models", "fast", "--size", "64x48", "--frames", 2, "--repeats", 2, "-o", folder / "r",
                    "--peers-folder", folder, "--json", folder / "own.json")  # fmt: skip
@@ -384,7 +384,7 @@ def test_without_a_scorer_the_rest_is_measured(tmp_path, monkeypatch):
     def fails(folder):
         raise Unusable("no environment")
 
-    monkeypatch.setattr(peer_quality, "environment", fails)
+    monkeypatch.setattr(scorer, "environment", fails)
     material = replace(drawn_material(32, 32, 1, tmp_path), originals=(noise(128, 128, 3),))
     bright = material.originals[0] // 2 + np.uint8(3)
     material = replace(material, originals=(material.originals[0] // 2,))

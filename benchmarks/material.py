@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.pictures import LONGEST, Scene, Source, _write_clip, read
+from benchmarks.pictures import LONGEST, Scene, Source, read, write_clip
 from vidsr.color import from_rgb, to_rgb
 from vidsr.errors import SourceError
 from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat
@@ -26,7 +26,8 @@ _REDUCED = re.compile(r"_lowres270_crf\d+")
 class Material:
     """source: the clip. indices: which of its frames are compared. batches: those, one in each.
 
-    originals: [4H, 4W, 3] uint8 R'G'B' for each, none where they are not known. original: where they are from.
+    originals: uint8 R'G'B' for each, [H, W, 3] `scale` times as large; none where they are not known. original: where
+    they are from. scale: how far the frames are enlarged.
     """
 
     source: Source
@@ -34,6 +35,7 @@ class Material:
     batches: tuple[FrameBatch, ...]
     originals: tuple[np.ndarray, ...] = ()
     original: str = ""
+    scale: int = SCALE
 
 
 class _Reduced(Scene):
@@ -52,7 +54,7 @@ def drawn_material(width: int, height: int, count: int, folder: Path) -> Materia
     """`count` frames of a clip drawn SCALE times as large, reduced and compressed; `folder` is for the clip."""
     scene = _Reduced(width, height)
     path = folder / f"drawn-{width}x{height}.mkv"
-    _write_clip(path, scene, max(count, DRAWN_FRAMES))
+    write_clip(path, scene, max(count, DRAWN_FRAMES))
     material = clip_material(path, None, count)
     originals = tuple(scene.large.picture(i)[:, :, ::-1].copy() for i in material.indices)
     return Material(read(path, "drawn clip"), material.indices, material.batches, originals, "as drawn")
@@ -77,6 +79,14 @@ def clip_material(path: Path, original: Path | None, count: int) -> Material:
     frames, format, color = _pick(original, chosen)
     originals = tuple(as_picture(frame.planes, format, color) for frame in frames)
     return Material(source, chosen, batches, originals, original.name)
+
+
+def halved(material: Material) -> Material:
+    """The same frames, to be enlarged half as far: the originals are reduced by area."""
+    scale = material.scale // 2
+    size = (material.source.width * scale, material.source.height * scale)
+    originals = tuple(cv2.resize(large, size, interpolation=cv2.INTER_AREA) for large in material.originals)
+    return replace(material, originals=originals, scale=scale)
 
 
 def find_original(clip: Path) -> Path | None:

@@ -12,7 +12,7 @@ from benchmarks.chart import FONT, INK
 
 CROP = 160  # pixels of the enlarged picture
 _ENLARGED = 2
-_COLUMNS = 4
+COLUMNS = 4
 _GAP, _LABEL = 6, 30
 
 
@@ -34,18 +34,19 @@ def richest(pictures: Sequence[np.ndarray], size: int = CROP) -> tuple[int, slic
     return i, slice(top, top + height), slice(left, left + width)
 
 
-def write_strip(path: Path, crops: Sequence[tuple[str, np.ndarray]]) -> None:
-    """(label, [h, w, 3] uint8 R'G'B') each, of one size, in rows of _COLUMNS. OSError when it cannot be written."""
+def write_strip(path: Path, crops: Sequence[tuple[str, np.ndarray]], columns: int = COLUMNS) -> None:
+    """(label, [h, w, 3] uint8 R'G'B') each, of one size, in rows of `columns`. OSError when it cannot be written."""
     cells = [_labelled(label, crop) for label, crop in crops]
     height, width = cells[0].shape[:2]
-    columns = min(_COLUMNS, len(cells))
+    columns = min(columns, len(cells))
     rows = -(-len(cells) // columns)
     sheet = np.full((rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3), 255, np.uint8)
     for i, cell in enumerate(cells):
         top, left = i // columns * (height + _GAP), i % columns * (width + _GAP)
         sheet[top : top + height, left : left + width] = cell
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
+    smallest = [cv2.IMWRITE_PNG_COMPRESSION, 9]
+    path.write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), smallest)[1].tobytes())
 
 
 def _labelled(label: str, crop: np.ndarray) -> np.ndarray:

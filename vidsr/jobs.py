@@ -90,7 +90,7 @@ def check_stream(inputs: Sequence[Path], options: Options) -> None:
         raise UsageError(f"{inputs[0]}: is a picture, and -o - streams video: name a file as -o")
     for name, given in (("--restart", options.restart), ("--overwrite", options.overwrite)):
         if given:
-            raise UsageError(f"{name}: a stream leaves nothing behind to go on with or to replace: leave it out with -o -")
+            raise UsageError(f"{name}: a stream leaves nothing to go on with or to replace: leave it out with -o -")
     if (options.jobs or 1) > 1:
         raise UsageError(f"--jobs {options.jobs}: a stream is made in one piece, in order: leave it out with -o -")
 

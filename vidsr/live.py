@@ -78,9 +78,11 @@ def stream(
     sink = _Sink(pipe)
     try:
         segment, saved = one_segment(job.info, job.span), Saved()
-        with closing(open_backend(job.backend)) as backend:
-            with enlarged(job, segment, backend, report, saved=saved) as frames:
-                _send(job, segment.start, frames, saved, sink, report, progress)
+        with (
+            closing(open_backend(job.backend)) as backend,
+            enlarged(job, segment, backend, report, saved=saved) as frames,
+        ):
+            _send(job, segment.start, frames, saved, sink, report, progress)
     except (av.FFmpegError, OSError, ValueError) as error:
         if sink.gone:
             return False
@@ -123,8 +125,10 @@ def _send(
 
 def _described(spec: BackendSpec) -> dict[str, str]:
     """What a segment file's header gets from decoding its first pictures, and a stream's must say beforehand."""
-    halved = spec.result_format.chroma_shift == (1, 1)
-    return {"field_order": "progressive"} | ({"chroma_sample_location": spec.result_color.chroma_location} if halved else {})
+    described = {"field_order": "progressive"}
+    if spec.result_format.chroma_shift == (1, 1):
+        described["chroma_sample_location"] = spec.result_color.chroma_location
+    return described
 
 
 def _encoded(encoder: Encoder, first: Frame, others: Iterator[Frame]) -> Iterator[tuple[Any, int]]:
@@ -185,10 +189,12 @@ def _part(info: SourceInfo, span: TimeRange) -> float | None:
 
 def _length(source: InputContainer, info: SourceInfo, span: TimeRange) -> float | None:
     """What a Matroska header calls the duration, in seconds: when it ends, counted from 0."""
-    length = _part(info, span)
-    if length is None or span.start or "matroska" in info.container:
-        return length
-    return length + max(0, source.start_time or 0) / av.time_base
+    if info.duration is None:
+        return None
+    begin = max(0, source.start_time or 0) / av.time_base
+    whole = info.duration - begin if "matroska" in info.container else info.duration
+    end = whole if span.end is None else min(span.end, whole)
+    return max(0.0, end - span.start) + (0 if span.start else begin)
 
 
 class _Copies:

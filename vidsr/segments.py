@@ -131,7 +131,7 @@ def _keyframe_below(container: Any, stream: Any, time: int) -> int | None:
         container.seek(time, stream=stream, backward=True, any_frame=False)
     except (av.FFmpegError, OSError):
         return None
-    packet = next(packets(container, [stream]), None)
+    packet: Any = next(packets(container, [stream]), None)
     found = packet is not None and packet.is_keyframe and packet.pts is not None and packet.pts <= time
     return int(packet.pts) if found else None
 

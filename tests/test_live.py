@@ -122,7 +122,7 @@ def test_all_that_a_normal_run_keeps(tmp_path, part, begin):
 def test_a_finer_clock_than_matroskas(tmp_path, begin):
     source = rich_episode(
         tmp_path / "a.mp4", pts=[(t + begin) * 90 + 7 for t in VFR], time_base=Fraction(1, 90000), attachments=(),
-        subtitles=[Track("mov_text", "en")],
+        subtitles=[Track("mov_text", "en")], audio=[Track("flac", "de"), Track("flac", "ja", offset=40)],
     )  # fmt: skip
     dropped = {"drop": frozenset({"unsupported"})}
     normal = upscaled(source, tmp_path / "b.mkv", **dropped).path
@@ -174,7 +174,7 @@ def test_sound_and_subtitles_come_beside_the_picture(tmp_path):
     source = rich_episode(tmp_path / "a.mkv", frames=96)
     order = in_file_order(streamed(source, tmp_path / "b.mkv"))
     end = max(at for kind, at in order if kind == "video")
-    for kind, number in (("audio", 500), ("subtitle", 4)):
+    for kind, number in (("audio", 300), ("subtitle", 4)):
         found = last_of(order, kind)
         assert len(found) >= number
         assert all(-0.06 <= at - shown <= 0.06 for at, shown in found if at < end)
@@ -417,26 +417,30 @@ def test_standard_output_is_the_stream_and_no_file_is_left(tmp_path):
     assert "not proved" in said and "BT.601" in said and "24 of 24 frames" in said and "Traceback" not in said
 
 
+def begun(source: Path) -> subprocess.Popen[bytes]:
+    """A stream with far more to come than a pipe holds."""
+    words = [*command(source)[:-4], "--codec", "ffv1", "--threads", "1"]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
 def test_a_player_that_quits_is_no_failure(tmp_path):
     source = write_episode(tmp_path / "a.mkv", frames=2000, size=(128, 96)).path
-    process = subprocess.Popen([*command(source, "--codec", "ffv1")[:-4], "--threads", "1"], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE)  # fmt: skip
-    assert len(process.stdout.read(100_000)) == 100_000
-    process.stdout.close()
-    said = process.stderr.read().decode()
-    assert process.wait(60) == 0
+    with begun(source) as process:
+        assert len(process.stdout.read(100_000)) == 100_000
+        process.stdout.close()
+        said = process.stderr.read().decode()
+        assert process.wait(60) == 0
     assert "Traceback" not in said and "rror" not in said and said.count("closed the pipe") == 1
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_by_a_signal(tmp_path, number, code):
     source = write_episode(tmp_path / "a.mkv", frames=2000, size=(128, 96)).path
-    process = subprocess.Popen([*command(source, "--codec", "ffv1")[:-4], "--threads", "1"], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE)  # fmt: skip
-    assert process.stdout.read(100_000)
-    process.send_signal(number)
-    assert process.wait(60) == code
-    said = process.stderr.read().decode()
+    with begun(source) as process:
+        assert process.stdout.read(100_000)
+        process.send_signal(number)
+        assert process.wait(60) == code
+        said = process.stderr.read().decode()
     assert "vidsr: stopped" in said and "segments are kept" not in said and "Traceback" not in said
 
 

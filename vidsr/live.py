@@ -28,7 +28,7 @@ from vidsr.backends.base import Backend, BackendSpec
 from vidsr.encode import Encoder
 from vidsr.errors import OutputError, UsageError, VidsrError
 from vidsr.frames import Frame, SourceInfo, TimeRange
-from vidsr.media import open_input, write_failure
+from vidsr.media import open_input
 from vidsr.pipeline import Job, Progress, enlarged, warn_if_short
 from vidsr.report import Report
 from vidsr.restore import restored_header
@@ -83,10 +83,11 @@ def stream(
             enlarged(job, segment, backend, report, saved=saved) as frames,
         ):
             _send(job, segment.start, frames, saved, sink, report, progress)
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except (av.FFmpegError, OSError) as error:
         if sink.gone:
             return False
-        raise OutputError(write_failure(job.output, "the stream cannot be written", error)) from error
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{job.info.path}: the stream cannot be written ({reason})") from error
     return True
 
 
@@ -112,7 +113,8 @@ def _send(
         set_chapters(source, result, job.span, shift * video.time_base)
         result.start_encoding()
         patches, details = lost_details(info, job.keep, job.span)
-        sink.send_header(lambda header: restored_header(header, patches, details, _length(source, info, job.span)))
+        length = _length(source, info, job.span, float(first.pts * video.time_base))
+        sink.send_header(lambda header: restored_header(header, patches, details, length))
         copies = _Copies(source, mapping, job, start, shift)
         for packet, pts in _encoded(encoder, first, taken):
             packet.pts, packet.dts = pts - shift, min(packet.dts, pts) - shift
@@ -187,14 +189,18 @@ def _part(info: SourceInfo, span: TimeRange) -> float | None:
     return max(0.0, (info.duration if span.end is None else min(span.end, info.duration)) - span.start)
 
 
-def _length(source: InputContainer, info: SourceInfo, span: TimeRange) -> float | None:
-    """What a Matroska header calls the duration, in seconds: when it ends, counted from 0."""
-    if info.duration is None:
-        return None
-    begin = max(0, source.start_time or 0) / av.time_base
-    whole = info.duration - begin if "matroska" in info.container else info.duration
-    end = whole if span.end is None else min(span.end, whole)
-    return max(0.0, end - span.start) + (0 if span.start else begin)
+def _length(source: InputContainer, info: SourceInfo, span: TimeRange, first: float) -> float | None:
+    """What a Matroska header calls the duration: the second at which it ends, counted from 0.
+
+    first: the source's time of the first picture, which becomes 0 in a part that begins later than the source.
+    """
+    ends = []
+    if span.end is not None:
+        ends.append(span.end - span.start + (0 if span.start else first))
+    if info.duration is not None:
+        begin = 0 if "matroska" in info.container else max(0, source.start_time or 0) / av.time_base
+        ends.append(begin + info.duration - (first if span.start else 0))
+    return max(0.0, min(ends)) if ends else None
 
 
 class _Copies:

@@ -82,6 +82,6 @@ def test_choices_are_made_above_the_pipeline():
 
 
 def test_only_cli_and_jobs_stand_above_the_pipeline():
-    above = {"cli.py", "jobs.py", "choice.py", "console.py", "__main__.py"}
+    above = {"cli.py", "jobs.py", "choice.py", "live.py", "console.py", "__main__.py"}
     users = {path.name for path in modules("vidsr") if "vidsr.pipeline" in imports(path)}
     assert users <= above

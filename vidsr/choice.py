@@ -33,6 +33,7 @@ from vidsr.speed import (
     seconds_a_frame,
 )  # fmt: skip
 from vidsr.speed_cache import SpeedCache
+from vidsr.stitch import STDOUT
 
 AUTO, BEST = "auto", "best"
 FAMILY = ("balanced", "fast", "tiny")  # for episodes; the best first, each several times as fast as the one before
@@ -248,7 +249,10 @@ class Forecast:
 
 
 def effort(job: Job) -> float:
-    """How much of the time for measuring a job deserves, 0.25 to 1: a clip of seconds is soon done."""
+    """How much of the time for measuring a job deserves, 0.25 to 1: a clip of seconds is soon done, and whoever wants
+    a stream is waiting for it."""
+    if job.output == STDOUT:
+        return 0.25
     frames = part_frames(job.info, job.span)
     return 1.0 if frames is None else min(1.0, max(0.25, frames / float(job.info.video.rate) / FULL_EFFORT))
 
@@ -286,7 +290,7 @@ def choose_model(
     """
     scale, tell = job.backend.scale, say or (lambda line: None)
     chosen = None if wanted == AUTO else family_member(wanted, scale)
-    if wanted == AUTO and not job.restart and (name := begun_with(job.output)):
+    if wanted == AUTO and not job.restart and job.output != STDOUT and (name := begun_with(job.output)):
         chosen = next((info for info in installed_models() if info.name == name), None)
         if chosen is not None:
             tell(f"going on with {name}, which this run was begun with; --restart chooses anew")
@@ -313,7 +317,10 @@ def choose_model(
 
 
 def frames_left(job: Job) -> int | None:
-    """About how many frames are still to be made of a job, without those of segments that are finished already."""
+    """About how many frames are still to be made of a job, without those of segments that are finished already; None
+    if that is unknown, or the player of a stream says how long it takes."""
+    if job.output == STDOUT:
+        return None
     work = Workspace(job.output)
     try:
         plan = None if job.restart else work.load_plan()

@@ -24,13 +24,14 @@ from vidsr.encode import CODECS
 from vidsr.errors import UsageError, VidsrError
 from vidsr.frames import TimeRange
 from vidsr.hardware import GPU_ENCODERS, decoder_missing, encoder_missing
-from vidsr.jobs import SCALES, Options, check_output, default_output, make_spec, prepare, with_scale
+from vidsr.jobs import SCALES, Options, check_output, check_stream, default_output, make_spec, prepare, with_scale
+from vidsr.live import claim_stdout, stream
 from vidsr.pipeline import run
 from vidsr.probe import probe as probe_file
 from vidsr.report import Report
 from vidsr.stills import SUFFIXES as STILLS
 from vidsr.stills import read_still, upscale_still, write_still
-from vidsr.stitch import DROP_WORDS, choose_tracks
+from vidsr.stitch import DROP_WORDS, STDOUT, choose_tracks
 from vidsr.verify import verify as verify_files
 
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?)")
@@ -60,13 +61,14 @@ def main() -> None:
     vidsr episode.mkv                    -> episode.4x.mkv
     vidsr episode.mkv --scale 2 -o out.mkv --codec x265 --crf 18
     vidsr picture.png                    -> picture.4x.png
+    vidsr episode.mkv -o - | mpv -       watch it while it is made
     vidsr upscale --help                 all options
     """
 
 
 @main.command()
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="INPUT...")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Result, or a folder for several inputs. [default: INPUT.4x.mkv beside it]")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Result, or a folder for several inputs; -: stream it to a player's pipe. [default: INPUT.4x.mkv beside it]")
 @click.option("--scale", type=int, help="2, 3 or 4 times the size, as far as the model goes. [default: the model's, 4 for most]")
 @click.option("--overwrite", is_flag=True, help="Replace a result that exists.")
 @click.option("--restart", is_flag=True, help="Throw unfinished work away instead of going on with it.")
@@ -102,7 +104,9 @@ def upscale(inputs: tuple[Path, ...], quiet: bool, verbose: bool, **given: Any) 
     for path in inputs:
         try:
             own = _own_output(path, options, len(inputs))
-            if path.suffix.lower() in STILLS:
+            if own.output == STDOUT:
+                _stream_episode(path, own, screen)
+            elif path.suffix.lower() in STILLS:
                 _upscale_picture(path, own, screen)
             else:
                 _upscale_episode(path, own, screen, verbose)
@@ -143,13 +147,15 @@ def _options(given: dict[str, Any]) -> Options:
 
 
 def _check_targets(inputs: tuple[Path, ...], options: Options) -> None:
-    if len(inputs) > 1 and options.output is not None and not options.output.is_dir():
+    if options.output == STDOUT:
+        check_stream(inputs, options)
+    elif len(inputs) > 1 and options.output is not None and not options.output.is_dir():
         raise UsageError(f"{options.output}: several inputs need an existing folder as -o")
 
 
 def _own_output(path: Path, options: Options, inputs: int) -> Options:
     """`options` with a result folder made into this input's result."""
-    if options.output is None or not options.output.is_dir():
+    if options.output in (None, STDOUT) or not options.output.is_dir():
         return options
     still = path.suffix.lower() if path.suffix.lower() in STILLS else None
     return replace(options, output=options.output / default_output(path, options.scale, still).name)
@@ -159,7 +165,8 @@ def _upscale_episode(path: Path, options: Options, screen: console.Console, verb
     report = Report(screen.warn)
     job = prepare(path, options, report, screen.say)
     again = " ".join(_quoted(word) for word in ("vidsr", *sys.argv[1:]))
-    with _signals(screen, job.output, again), screen.progress(path.name) as show:
+    kept = f"vidsr: stopped; finished segments are kept in {job.output}.vidsr. Go on with the same command: {again}"
+    with _signals(screen, kept), screen.progress(path.name) as show:
 
         def opened(spec: Any) -> Any:
             backend = open_backend(spec, notify=report.warn)
@@ -174,6 +181,26 @@ def _upscale_episode(path: Path, options: Options, screen: console.Console, verb
             screen.say(f"  {check.name}: {check.detail}")
         screen.say(f"proved: {len(proof.checks)} checks passed")
     screen.result(job.output)
+
+
+def _stream_episode(path: Path, options: Options, screen: console.Console) -> None:
+    with _signals(screen, "vidsr: stopped"):
+        pipe = claim_stdout()
+        report = Report(screen.warn)
+        job = prepare(path, options, report, screen.say)
+        screen.say("streaming; a stream cannot be read back, so it is not proved")
+        with screen.progress(path.name) as show:
+
+            def opened(spec: Any) -> Any:
+                backend = open_backend(spec, notify=report.warn)
+                screen.say(backend.description)
+                return backend
+
+            whole = stream(job, pipe, opened, report, show)
+    for line in report.summary():
+        screen.warn(f"{path.name}: {line}")
+    if not whole:
+        screen.say(f"{path.name}: stopped, since the player closed the pipe")
 
 
 def _upscale_picture(path: Path, options: Options, screen: console.Console) -> None:
@@ -198,8 +225,8 @@ def _quoted(word: str) -> str:
 class _signals:
     """SIGINT and SIGTERM end the process at once: nothing on disk needs tidying, that is what the journal is for."""
 
-    def __init__(self, screen: console.Console, output: Path, again: str) -> None:
-        self.screen, self.output, self.again = screen, output, again
+    def __init__(self, screen: console.Console, last_words: str) -> None:
+        self.screen, self.last_words = screen, last_words
         self.old: dict[int, Any] = {}
 
     def __enter__(self) -> None:
@@ -212,10 +239,7 @@ class _signals:
 
     def _stop(self, number: int, frame: Any) -> NoReturn:
         self.screen.close()
-        click.echo(
-            f"vidsr: stopped; finished segments are kept in {self.output}.vidsr. Go on with the same command: {self.again}",
-            err=True,
-        )
+        click.echo(self.last_words, err=True)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(128 + number)

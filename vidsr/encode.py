@@ -56,6 +56,19 @@ CODECS = {
 }
 
 
+# What lets each picture out at once: nothing waits for pictures that come later. The first dictionary is FFmpeg's, the
+# second part the encoder's own. x264 keeps one picture, to know how long it is shown.
+_X265_LIVE = "rc-lookahead=0:scenecut=0:cutree=0:b-adapt=0:frame-threads=1"
+_NVENC_LIVE = {"bf": "0", "rc-lookahead": "0", "delay": "0", "zerolatency": "1"}
+_LIVE: dict[str, tuple[Mapping[str, str], str]] = {
+    "x264": ({"bf": "0", "rc-lookahead": "0", "thread_type": "slice"}, ""),
+    "x265": ({"bf": "0"}, _X265_LIVE),
+    "svtav1": ({}, "pred-struct=1"),
+    "ffv1": ({}, ""),
+    **dict.fromkeys(("h264_nvenc", "hevc_nvenc", "av1_nvenc"), (_NVENC_LIVE, "")),
+}
+
+
 @dataclass(frozen=True)
 class EncodeSettings:
     """What an encoder is opened with. options: FFmpeg's, threads pinned, since x264's bytes depend on their number."""
@@ -100,9 +113,12 @@ def result_format(source: PixelFormat, codec: Codec, wanted: str | None, report:
 
 def make_settings(
     codec: Codec, crf: float | None, preset: str | None, extra: Mapping[str, str], video: StreamInfo,
-    color: ColorSpec, threads: int, report: Report,
+    color: ColorSpec, threads: int, report: Report, live: bool = False,
 ) -> EncodeSettings:  # fmt: skip
-    """All options of the encoder, resolved. UsageError for a crf, preset or option the encoder does not know."""
+    """All options of the encoder, resolved. UsageError for a crf, preset or option the encoder does not know.
+
+    live: someone is watching: each picture comes out at once, which costs size, not quality.
+    """
     # On a GPU: constant quality, which needs the target rate of 0; and x264's distance between keyframes.
     options = {"rc": "vbr", "b": "0", "g": "250"} if codec.software else {"threads": str(threads)}
     if codec.crf is not None:
@@ -135,6 +151,10 @@ def make_settings(
         options["chroma_sample_location"] = color.chroma_location
     if video.hdr is not None:
         own += _hdr_options(codec.name, video.hdr, report)
+    if live:
+        soon, own_soon = _LIVE[codec.name]
+        options |= soon
+        own += [own_soon] if own_soon else []
     known = {option.name for option in _supported_options(codec.encoder)}
     for key, value_text in extra.items():
         if key not in known:
@@ -199,41 +219,71 @@ def encode(
         writer.abandon()
 
 
-class _Writer:
-    """One encoder and its file, opened with the first frame, which tells the size."""
+class Encoder:
+    """One encoder as a stream of `container`, for pictures of `width` x `height`. It opens with the container's header,
+    or with its first frame."""
 
-    def __init__(self, path: Path, settings: EncodeSettings, format: PixelFormat, color: ColorSpec,
-                 time_base: Fraction, rate: Fraction, sample_aspect: Fraction) -> None:  # fmt: skip
-        self.path, self.settings, self.format, self.color = path, settings, format, color
-        self.time_base, self.rate, self.sample_aspect = time_base, rate, sample_aspect
+    def __init__(self, container: Any, settings: EncodeSettings, width: int, height: int, format: PixelFormat,
+                 color: ColorSpec, time_base: Fraction, rate: Fraction, sample_aspect: Fraction) -> None:  # fmt: skip
+        self.color, self.time_base = color, time_base
         self.layout = encoder_layout(settings.encoder, format)
-        self.container: Any = None
-        self.ranks: dict[int, int] = {}
-        self.last: int | None = None
-        self.taken = self.written = 0
+        options = dict(settings.options)
+        self.stream = container.add_stream(settings.encoder, rate=rate, options=options)
+        context = self.stream.codec_context
+        context.width, context.height, context.pix_fmt = width, height, self.layout
+        context.sample_aspect_ratio = sample_aspect
+        context.color_primaries, context.color_trc = color.primaries, color.transfer
+        context.colorspace, context.color_range = color.matrix_code, 2 if color.full_range else 1
+        context.time_base = self.stream.time_base = time_base
+        if "threads" in options:
+            context.thread_count = int(options["threads"])
+        self._labels: dict[int, int] = {}
+        self._last: int | None = None
 
-    def write(self, frame: Frame) -> None:
+    def encode(self, frame: Frame | None, label: int = 0) -> list[tuple[Any, int]]:
+        """The packets that come out as `frame` goes in (None: all that are left), each with its own frame's label."""
+        if frame is None:
+            packets = self.stream.encode(None)
+        else:
+            # Encoders want strictly growing times; the true ones are the caller's to keep.
+            time = frame.pts if self._last is None else max(frame.pts, self._last + 1)
+            self._labels[time], self._last = label, time
+            packets = self.stream.encode(self._picture(frame, time))
+        return [(packet, self._labels.pop(packet.pts)) for packet in packets]
+
+    def _picture(self, frame: Frame, time: int) -> av.VideoFrame:
         height, width = frame.planes[0].shape
-        if self.container is None:
-            self._open(width, height)
-        # Encoders want strictly growing times; the journal keeps the true ones.
-        time = frame.pts if self.last is None else max(frame.pts, self.last + 1)
-        self.ranks[time] = self.taken
-        self.taken += 1
-        self.last = time
         picture = av.VideoFrame(width, height, self.layout)
         _fill(picture, frame.planes)
         picture.pts, picture.time_base, picture.duration = time, self.time_base, frame.duration
         color = self.color
         picture.colorspace, picture.color_range = color.matrix_code, 2 if color.full_range else 1
         picture.color_primaries, picture.color_trc = color.primaries, color.transfer
-        self._mux(self.stream.encode(picture))
+        return picture
+
+
+class _Writer:
+    """One encoder and its file, opened with the first frame, which tells the size."""
+
+    def __init__(self, path: Path, *encoder: Any) -> None:
+        self.path, self.encoder_arguments = path, encoder
+        self.container: Any = None
+        self.taken = self.written = 0
+
+    def write(self, frame: Frame) -> None:
+        if self.container is None:
+            height, width = frame.planes[0].shape
+            self.container = av.open(str(self.path), "w", format="matroska")
+            settings, *described = self.encoder_arguments
+            self.encoder = Encoder(self.container, settings, width, height, *described)
+        self.taken += 1
+        self._mux(self.encoder.encode(frame, self.taken - 1))
 
     def finish(self) -> bool:
         """Flush the encoder and close the file; False when no frame ever came, and there is no file."""
         if self.container is None:
             return False
-        self._mux(self.stream.encode(None))
+        self._mux(self.encoder.encode(None))
         container, self.container = self.container, None
         container.close()
         return True
@@ -248,23 +298,10 @@ class _Writer:
                 pass  # closing after a failed write fails again
         self.path.unlink(missing_ok=True)
 
-    def _open(self, width: int, height: int) -> None:
-        self.container = av.open(str(self.path), "w", format="matroska")
-        options = dict(self.settings.options)
-        self.stream = self.container.add_stream(self.settings.encoder, rate=self.rate, options=options)
-        context = self.stream.codec_context
-        context.width, context.height, context.pix_fmt = width, height, self.layout
-        context.sample_aspect_ratio = self.sample_aspect
-        context.color_primaries, context.color_trc = self.color.primaries, self.color.transfer
-        context.colorspace, context.color_range = self.color.matrix_code, 2 if self.color.full_range else 1
-        context.time_base = self.stream.time_base = self.time_base
-        if "threads" in options:
-            context.thread_count = int(options["threads"])
-
-    def _mux(self, packets: list[Any]) -> None:
-        for packet in packets:
+    def _mux(self, packets: list[tuple[Any, int]]) -> None:
+        for packet, rank in packets:
             # dts only has to grow and stay below pts; stitch.py derives the real ones from all segments together.
-            packet.pts, packet.dts = self.ranks.pop(packet.pts), self.written - _REORDER_LIMIT
+            packet.pts, packet.dts = rank, self.written - _REORDER_LIMIT
             packet.duration, packet.time_base = 1, Fraction(1, 1000)
             self.written += 1
             self.container.mux(packet)

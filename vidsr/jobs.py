@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from itertools import islice
@@ -25,7 +25,8 @@ from vidsr.probe import probe
 from vidsr.report import Report
 from vidsr.segments import file_sha256
 from vidsr.stillness import Tolerance, choose_tolerance
-from vidsr.stitch import FORMATS, choose_tracks, output_format
+from vidsr.stills import SUFFIXES as STILLS
+from vidsr.stitch import FORMATS, STDOUT, choose_tracks, output_format
 
 SCALES = range(2, MOST_SCALE + 1)
 MOST_JOBS = 8  # chosen unasked
@@ -102,6 +103,19 @@ def with_scale(options: Options) -> Options:
     return replace(options, scale=wanted or most)
 
 
+def check_stream(inputs: Sequence[Path], options: Options) -> None:
+    """UsageError when `inputs` or `options` make no sense for a stream into a pipe, `-o -`."""
+    if len(inputs) > 1:
+        raise UsageError("-o -: streams one episode: name one input, or an existing folder as -o")
+    if inputs[0].suffix.lower() in STILLS:
+        raise UsageError(f"{inputs[0]}: is a picture, and -o - streams video: name a file as -o")
+    for name, given in (("--restart", options.restart), ("--overwrite", options.overwrite)):
+        if given:
+            raise UsageError(f"{name}: a stream leaves nothing to go on with or to replace: leave it out with -o -")
+    if (options.jobs or 1) > 1:
+        raise UsageError(f"--jobs {options.jobs}: a stream is made in one piece, in order: leave it out with -o -")
+
+
 def make_spec(
     options: Options, source_format: PixelFormat, source_color: ColorSpec, format: PixelFormat, color: ColorSpec
 ) -> BackendSpec:
@@ -130,7 +144,9 @@ def prepare(
     info = probe(source)
     output = options.output or default_output(source, options.scale)
     container = output_format(output)
-    check_output(source, output, options.overwrite)
+    live = output == STDOUT
+    if not live:
+        check_output(source, output, options.overwrite)
     video = info.video
     codec = CODECS[choose_codec(options.codec, video)]
     if codec.name == "ffv1" and container != "matroska":
@@ -144,8 +160,10 @@ def prepare(
     for track in keep.dropped:
         report.warn(f"dropped: {track}")
     spec = make_spec(options, video.format, video.color, format, color)
-    workers, threads = choose_jobs(options, spec, codec, video)
-    settings = make_settings(codec, options.crf, options.preset, options.encoder_options, video, color, threads, report)
+    workers, threads = choose_jobs(replace(options, jobs=1) if live else options, spec, codec, video)
+    settings = make_settings(
+        codec, options.crf, options.preset, options.encoder_options, video, color, threads, report, live
+    )
     on_gpu = _decodes_on_gpu(options.hwaccel, info, report)
     seen: list[list[Frame]] = []
     still = choose_reuse(options.reuse, spec, info, seen)

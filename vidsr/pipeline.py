@@ -10,8 +10,8 @@ that both overlap with encoding, and in_parallel() works on several segments at 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -189,11 +189,25 @@ def segment_stages(
     job: Job, segment: Segment, path: Path, backend: Backend, report: Report,
     turn: AbstractContextManager[Any] | None = None, saved: Saved | None = None,
 ) -> Generator[Frame, None, None]:  # fmt: skip
-    """The stages of one segment, composed. Yields each frame as the encoder has taken it.
+    """The stages of one segment, composed. Yields each frame as the encoder has taken it. The rest: see `enlarged`."""
+    video, spec = job.info.video, job.backend
+    with enlarged(job, segment, backend, report, turn, saved) as upscaled:
+        yield from encode(
+            upscaled, path, job.encoder, spec.result_format, spec.result_color,
+            video.time_base, video.rate, video.sample_aspect,
+        )  # fmt: skip
+
+
+@contextmanager
+def enlarged(
+    job: Job, segment: Segment, backend: Backend, report: Report,
+    turn: AbstractContextManager[Any] | None = None, saved: Saved | None = None,
+) -> Iterator[Iterator[Frame]]:  # fmt: skip
+    """The stages before the encoder, composed: a segment's frames, enlarged; their threads end with the context.
 
     turn: a lock for the backend, where several segments are worked on at once. saved: counts what reuse comes to.
     """
-    video, spec = job.info.video, job.backend
+    video = job.info.video
     decoded = decode(job.info.path, video, segment.start, segment.end, segment.seek, report, job.decode_on_gpu)
     decoded = prefetch(decoded, depth=8, name="decode")
     grouped = batches(decoded, job.batch_size, video.format, video.color)
@@ -204,10 +218,7 @@ def segment_stages(
     upscaled = prefetch(upscaled, depth=2, name="upscale")
     # Both by name: an error that lies about keeps the stages it came through, and with them their threads.
     with closing(decoded), closing(upscaled):
-        yield from encode(
-            upscaled, path, job.encoder, spec.result_format, spec.result_color,
-            video.time_base, video.rate, video.sample_aspect,
-        )  # fmt: skip
+        yield upscaled
 
 
 def _count_losses(job: Job, plan: Plan, results: list[SegmentResult], report: Report) -> None:
@@ -217,10 +228,15 @@ def _count_losses(job: Job, plan: Plan, results: list[SegmentResult], report: Re
         raise OutputError(f"{job.info.path}: no frame of the part asked for decodes; nothing was written")
     if frames < plan.packets:
         report.count("coded pictures of the source that do not decode and are missing", plan.packets - frames)
+    first, last = results[0].pts[0] if results[0].pts else 0, max(max(r.pts, default=0) for r in results)
+    warn_if_short(job, first, last, report)
+
+
+def warn_if_short(job: Job, first: int, last: int, report: Report) -> None:
+    """Say when the pictures, from pts `first` to `last`, end well before the source is said to."""
     duration = job.info.duration
     if duration is None or not job.span.whole:
         return
-    first, last = results[0].pts[0] if results[0].pts else 0, max(max(r.pts, default=0) for r in results)
     length = float((last - first) * job.info.video.time_base)
     if length < 0.98 * duration - 2:
         report.warn(f"{job.info.path.name}: the picture ends after {length:.1f} s of {duration:.1f} s; is it complete?")

@@ -9,7 +9,9 @@ in between is a work file still: mux it again.
 
 from __future__ import annotations
 
+import io
 import os
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -81,22 +83,59 @@ def restore(path: str | Path, patches: Iterable[TrackPatch] = (), source: Matros
     (through TrackPatch.source) its tracks' language tags, UIDs and default frame durations are kept.
     OutputError, with nothing written, when the file is not one that FFmpeg finished.
     """
-    source = source or MatroskaDetails()
-    done: list[str] = []
     try:
         with open(path, "r+b") as file:
             layout = _load(file)
-            uids = _patch_tracks(layout.block(matroska.TRACKS), list(patches), source, done)
-            other_title = _patch_info(layout.block(matroska.INFO), source, done)
-            _patch_tags(layout, uids, other_title)
-            chapters = source.chapters
-            if chapters and all(block.data != chapters for block in layout.blocks):
-                layout.block_or_new(matroska.CHAPTERS, after=matroska.TRACKS).data = chapters
-                done.append("chapters: as in the source, with all their names and languages")
+            done = _patch(layout, patches, source)
             if any(block.data != block.old for block in layout.blocks):
                 _store(file, layout)
     except EbmlError as error:
         raise OutputError(f"{path}: cannot restore what the muxer left out: {error}") from error
+    return done
+
+
+def restored_header(
+    header: bytes, patches: Iterable[TrackPatch] = (), source: MatroskaDetails | None = None,
+    duration: float | None = None,
+) -> bytes:  # fmt: skip
+    """`restore` for a stream: what is to be sent in place of `header`, all that FFmpeg wrote before the first Cluster.
+
+    duration: seconds, when known beforehand. OutputError when it is not the header of a stream without an end.
+    """
+    try:
+        file = io.BytesIO(header)
+        segment = matroska.find_segment(file)
+        if segment.end is not None:
+            raise EbmlError("it has an end")
+        layout = _Layout(segment, len(header), [])
+        for item in ebml.walk(file, segment.body, len(header)):
+            if item.end is None or item.id == matroska.CLUSTER:
+                raise EbmlError(f"element 0x{item.id:X} does not belong there")
+            # An index would have to tell where things lie that are not yet written.
+            if item.id not in (VOID, matroska.SEEK_HEAD):
+                data = header[item.start : item.end]
+                layout.blocks.append(_Block(item.id, item.start, data, data))
+        _patch(layout, patches, source)
+        if duration is not None:
+            info = layout.block(matroska.INFO)
+            length = ebml.element(matroska.DURATION, struct.pack(">d", duration * 1000))  # of FFmpeg's unit, 1 ms
+            info.data = _edit(info.data, {matroska.DURATION: length})
+        return header[: segment.body] + b"".join(block.data for block in layout.blocks)
+    except EbmlError as error:
+        raise OutputError(f"cannot restore what the muxer left out of the stream's header: {error}") from error
+
+
+def _patch(layout: _Layout, patches: Iterable[TrackPatch], source: MatroskaDetails | None) -> list[str]:
+    """Change the blocks of `layout`; one line for each thing restored."""
+    source = source or MatroskaDetails()
+    done: list[str] = []
+    uids = _patch_tracks(layout.block(matroska.TRACKS), list(patches), source, done)
+    other_title = _patch_info(layout.block(matroska.INFO), source, done)
+    _patch_tags(layout, uids, other_title)
+    chapters = source.chapters
+    if chapters and all(block.data != chapters for block in layout.blocks):
+        layout.block_or_new(matroska.CHAPTERS, after=matroska.TRACKS).data = chapters
+        done.append("chapters: as in the source, with all their names and languages")
     return done
 
 

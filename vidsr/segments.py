@@ -14,18 +14,21 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import av
 from filelock import FileLock, Timeout
 
 from vidsr.errors import OutputError, ResumeError, SourceError
 from vidsr.frames import SourceInfo, TimeRange
-from vidsr.media import publish, read_clock, write_failure
+from vidsr.media import discard_others, open_input, packets, publish, read_clock, write_failure
 
 PLAN_VERSION = 1
 MIN_FRAMES = 240  # facts/video.md: shorter segments cost size and quality, each begins with a keyframe
 MAX_FRAMES = 2 * MIN_FRAMES
+FIRST_PACKETS = 64  # of a file, among which the first picture shown is
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,40 @@ def make_plan(
         end = high if b == len(chosen) else chosen[b]
         segments.append(Segment(index, start, end, _seek_target(keyframes, start), b - a))
     return Plan(_identity(info.path), dict(settings), dict(versions), tuple(segments))
+
+
+def one_segment(info: SourceInfo, span: TimeRange) -> Segment:
+    """`span` as a single segment, found through the container's index; the whole file is read only where that fails.
+
+    Its `packets` are not counted.
+    """
+    if span.whole:
+        return Segment(0, None, None, None, 0)
+    video = info.video
+    with open_input(info.path) as container:
+        stream: Any = container.streams[video.index]
+        discard_others(container, stream)
+        shown = (p.pts if p.pts is not None else p.dts for p in packets(container, [stream]) if not p.is_discard)
+        first = min(islice((time for time in shown if time is not None), FIRST_PACKETS), default=0)
+        low, high = span.limits(first, video.time_base)
+        seek = None
+        if low is not None:
+            at = _keyframe_below(container, stream, low)
+            seek = None if at is None else _keyframe_below(container, stream, at - 1)
+            if seek is None and at != first:
+                seek = _seek_target(read_clock(info.path, video).keyframes, low)
+    return Segment(0, low, high, seek, 0)
+
+
+def _keyframe_below(container: Any, stream: Any, time: int) -> int | None:
+    """The pts of the last keyframe up to `time`, where the container's index leads straight to it."""
+    try:
+        container.seek(time, stream=stream, backward=True, any_frame=False)
+    except (av.FFmpegError, OSError):
+        return None
+    packet: Any = next(packets(container, [stream]), None)
+    found = packet is not None and packet.is_keyframe and packet.pts is not None and packet.pts <= time
+    return int(packet.pts) if found else None
 
 
 def _seek_target(keyframes: Sequence[int], start: int | None) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import io
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
@@ -17,10 +17,11 @@ from av.stream import Stream
 
 from vidsr.errors import OutputError, UsageError
 from vidsr.frames import SourceInfo, StreamInfo, TimeRange, Track
-from vidsr.matroska import read_details
+from vidsr.matroska import MatroskaDetails, read_details
 from vidsr.media import is_cover, kind_of, open_input, packets, write_failure
 from vidsr.restore import TrackPatch, restore
 
+STDOUT = Path("-")  # as a result's name: it is streamed
 FORMATS = {".mkv": "matroska", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
 DROP_WORDS = ("audio", "subtitle", "attachment", "cover", "data", "video", "unsupported")
 _STALE_TAGS = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS", "ENCODER")
@@ -43,6 +44,8 @@ class Keep:
 
 def output_format(path: Path) -> str:
     """FFmpeg's muxer for a result's name. UsageError for a suffix vidsr does not write."""
+    if path == STDOUT:
+        return "matroska"
     try:
         return FORMATS[path.suffix.lower()]
     except KeyError:
@@ -130,23 +133,32 @@ def stitch(
     """
     try:
         with open_input(info.path) as source, open_input(videos[0]) as template:
-            options = {}
-            if keep.container != "matroska":  # the start of a track is kept in this unit, milliseconds by default
-                options["movie_timescale"] = str(max(1000, min(info.video.time_base.denominator, 10**8)))
-            if keep.container == "matroska" == info.container.split(",")[0]:
-                # What came out of Matroska goes back as it is. Else FFmpeg would move the whole file later when an
-                # Opus track begins before zero, as its pre-skip makes it do.
-                options["avoid_negative_ts"] = "disabled"
+            options = muxer_options(info, keep)
             with av.open(str(partial), "w", format=keep.container, container_options=options) as result:
                 shift = _shift(info, pts, span)
-                mapping = _add_streams(source, template, result, info, keep)
-                _set_chapters(source, result, span, shift * info.video.time_base)
+                video = template.streams.video[0]
+                mapping = add_streams(
+                    source, result, info, keep, lambda: result.add_stream_from_template(video, opaque=True)
+                )
+                set_chapters(source, result, span, shift * info.video.time_base)
                 _mux_all(source, result, mapping, info, keep, videos, pts, last_duration, shift, span)
         if keep.container == "matroska":
-            _restore_details(info, keep, partial, span)
+            restore(partial, *lost_details(info, keep, span))
     except (av.FFmpegError, OSError, ValueError) as error:
         partial.unlink(missing_ok=True)
         raise OutputError(write_failure(partial, "the result cannot be written", error)) from error
+
+
+def muxer_options(info: SourceInfo, keep: Keep) -> dict[str, str]:
+    """FFmpeg's options of the result's container."""
+    options = {}
+    if keep.container != "matroska":  # the start of a track is kept in this unit, milliseconds by default
+        options["movie_timescale"] = str(max(1000, min(info.video.time_base.denominator, 10**8)))
+    if keep.container == "matroska" == info.container.split(",")[0]:
+        # What came out of Matroska goes back as it is. Else FFmpeg would move the whole file later when an Opus track
+        # begins before zero, as its pre-skip makes it do.
+        options["avoid_negative_ts"] = "disabled"
+    return options
 
 
 def _shift(info: SourceInfo, pts: Sequence[Sequence[int]], span: TimeRange) -> int:
@@ -154,15 +166,15 @@ def _shift(info: SourceInfo, pts: Sequence[Sequence[int]], span: TimeRange) -> i
     return 0 if span.start == 0 else min(min(times) for times in pts if times)
 
 
-def _add_streams(
-    source: InputContainer, template: InputContainer, result: OutputContainer, info: SourceInfo, keep: Keep
+def add_streams(
+    source: InputContainer, result: OutputContainer, info: SourceInfo, keep: Keep, add_video: Callable[[], Any]
 ) -> dict[int, Any]:
-    """Create the result's streams in the source's order; {source index: result stream}."""
+    """Create the result's streams in the source's order, the video by `add_video`; {source index: result stream}."""
     result.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in _CONTAINER_TAGS})
     mapping: dict[int, Any] = {}
     for stream in source.streams:
         if stream.index == info.video.index:
-            added: Any = result.add_stream_from_template(template.streams.video[0], opaque=True)
+            added: Any = add_video()
             added.time_base = info.video.time_base
             _describe_video(added, info.video)
         elif stream.index not in keep.copy:
@@ -210,7 +222,8 @@ def _cover_bytes(path: Path, index: int) -> bytes:
     raise OutputError(f"{path}: its cover (#{index}) is empty; leave it out with --drop {index}")
 
 
-def _set_chapters(source: InputContainer, result: OutputContainer, span: TimeRange, shift: Fraction) -> None:
+def set_chapters(source: InputContainer, result: OutputContainer, span: TimeRange, shift: Fraction) -> None:
+    """The source's chapters; of a part of it those that reach into it, `shift` seconds earlier."""
     chapters = source.chapters()
     if span.whole:
         result.set_chapters(chapters)
@@ -232,14 +245,15 @@ def _mux_all(
     videos: Sequence[Path], pts: Sequence[Sequence[int]], last_duration: int, shift: int, span: TimeRange,
 ) -> None:  # fmt: skip
     video = _video_packets(mapping[info.video.index], info.video, videos, pts, last_duration, shift)
-    copies = _copied_packets(source, mapping, info, shift * info.video.time_base, span)
-
-    def when(packet: Any) -> float:
-        return float((packet.dts if packet.dts is not None else packet.pts) * packet.time_base)
-
+    copies = copied_packets(source, mapping, info, shift * info.video.time_base, span)
     # Both sides are in decoding order: merging them interleaves the result without holding anything back.
     for packet in heapq.merge(video, copies, key=when):
         result.mux(packet)
+
+
+def when(packet: Any) -> float:
+    """Seconds at which a packet has its place among those of other tracks."""
+    return float((packet.dts if packet.dts is not None else packet.pts) * packet.time_base)
 
 
 def _video_packets(
@@ -279,11 +293,15 @@ def _read_order(path: Path) -> tuple[list[int], bytes]:
         return [packet.pts for packet in packets(segment, [stream]) if packet.size], header
 
 
-def _copied_packets(
-    source: InputContainer, mapping: dict[int, Any], info: SourceInfo, shift: Fraction, span: TimeRange
-) -> Iterator[Any]:
-    """Every packet of the copied streams, as it is; of a part of the source those that begin in it, `shift` earlier."""
-    wanted = [source.streams[index] for index in mapping if index != info.video.index]
+def copied_packets(
+    source: InputContainer, mapping: dict[int, Any], info: SourceInfo, shift: Fraction, span: TimeRange,
+    clock: bool = False,
+) -> Iterator[Any]:  # fmt: skip
+    """Every packet of the copied streams, as it is; of a part of the source those that begin in it, `shift` earlier.
+
+    clock: the source's own video packets come too, their times changed alike, to tell how far the file has been read.
+    """
+    wanted = [source.streams[index] for index in mapping if clock or index != info.video.index]
     for stream in source.streams:
         if stream not in wanted:
             stream.discard = av.stream.Discard.all
@@ -297,7 +315,8 @@ def _copied_packets(
             offset = ceil(shift / packet.time_base)
             begin = float((packet.pts if packet.pts is not None else packet.dts) * packet.time_base - shift)
             if not is_cover(packet.stream):
-                if begin < 0 or (length is not None and begin >= length):
+                outside = begin < 0 or (length is not None and begin >= length)
+                if outside and packet.stream_index != info.video.index:
                     continue
                 packet.pts = None if packet.pts is None else packet.pts - offset
                 packet.dts = None if packet.dts is None else packet.dts - offset
@@ -305,8 +324,13 @@ def _copied_packets(
         yield packet
 
 
-def _restore_details(info: SourceInfo, keep: Keep, partial: Path, span: TimeRange) -> None:
-    """What FFmpeg's Matroska muxer leaves out: BCP-47 languages, the pixels' shape, chapters in several languages."""
+def lost_details(
+    info: SourceInfo, keep: Keep, span: TimeRange
+) -> tuple[list[TrackPatch], MatroskaDetails | None]:
+    """What FFmpeg's Matroska muxer leaves out: BCP-47 languages, the pixels' shape, chapters in several languages.
+
+    For restore.restore or restore.restored_header.
+    """
     details = read_details(info.path) if "matroska" in info.container else None
     if details is not None and not span.whole:
         details = replace(details, chapters=None)  # they were cut and moved
@@ -317,4 +341,4 @@ def _restore_details(info: SourceInfo, keep: Keep, partial: Path, span: TimeRang
     for position, track in enumerate(kept):
         aspect = info.video.sample_aspect if track.index == info.video.index else None
         patches.append(TrackPatch(position, tracks.index(track) if same_order else None, sample_aspect=aspect))
-    restore(partial, patches, details)
+    return patches, details

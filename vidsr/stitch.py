@@ -154,7 +154,7 @@ def muxer_options(info: SourceInfo, keep: Keep) -> dict[str, str]:
     options = {}
     if keep.container != "matroska":  # the start of a track is kept in this unit, milliseconds by default
         options["movie_timescale"] = str(max(1000, min(info.video.time_base.denominator, 10**8)))
-    if keep.container == "matroska" == info.container.split(",")[0]:
+    if keep.container == "matroska":
         # What came out of Matroska goes back as it is. Else FFmpeg would move the whole file later when an Opus track
         # begins before zero, as its pre-skip makes it do.
         options["avoid_negative_ts"] = "disabled"

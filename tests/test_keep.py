@@ -81,6 +81,18 @@ def test_opus_pre_skip(tmp_path, suffix):
     assert sound(tmp_path / f"b{suffix}") == sound(episode.path)
 
 
+@pytest.mark.parametrize("codec", ["aac", "libopus"])
+def test_sound_that_begins_before_zero_goes_from_mp4_to_mkv(tmp_path, codec):
+    """FFmpeg would move everything later by the encoder's priming, pictures too."""
+    episode = write_episode(tmp_path / "a.mp4", audio=[Track(codec, "ja")])
+    result = upscaled(episode.path, tmp_path / "b.mkv")
+    (_, _, before), (_, _, after) = payloads(episode.path, "audio")[0], payloads(result.path, "audio")[0]
+    assert before[0][0] < 0
+    assert [data for _, data, _ in after] == [data for _, data, _ in before]
+    assert all(abs(a[0] - b[0]) < 0.002 for a, b in zip(after, before))  # milliseconds, of a delay and of a time
+    assert media.read_numbers(result.path)[0][0] == 0
+
+
 @pytest.mark.parametrize("codec", ["ass", "subrip", "hdmv_pgs_subtitle", "dvd_subtitle"])
 def test_subtitles_in_mkv(tmp_path, codec):
     tracks = [Track(codec, "en", title="Full"), Track(codec, "ja", title="Signs", flags=("forced",))]

@@ -155,8 +155,8 @@ def muxer_options(info: SourceInfo, keep: Keep) -> dict[str, str]:
     if keep.container != "matroska":  # the start of a track is kept in this unit, milliseconds by default
         options["movie_timescale"] = str(max(1000, min(info.video.time_base.denominator, 10**8)))
     if keep.container == "matroska":
-        # What came out of Matroska goes back as it is. Else FFmpeg would move the whole file later when an Opus track
-        # begins before zero, as its pre-skip makes it do.
+        # Times stay as they are. Else FFmpeg would move the whole file later when a track begins before zero, as Opus's
+        # pre-skip and AAC's priming make it do.
         options["avoid_negative_ts"] = "disabled"
     return options
 

@@ -201,8 +201,8 @@ _NOT_OF_DISTIL = {"resume", "generator", "blocks", "channels", "layers", "epochs
 def distil_options(command: Command) -> Command:
     """The options of `distil`, which are those of the two recipes it is made of, less what it decides itself."""
     command = run_options(
-        recipe="srwgan-gp", branches=True, degrade="video", fresh=0.25, content="l1", batch=16, rate=1e-3, schedule="cosine",
-        clip=0.5, epochs=None, minutes=60, adversarial=1e-3, critic_width=32, critic_first=100,
+        recipe="srwgan-gp", generator="compact", branches=True, degrade="video", fresh=0.25, content="l1", batch=16,
+        rate=1e-3, schedule="cosine", clip=0.5, epochs=None, minutes=60, adversarial=1e-3, critic_width=32, critic_first=100,
     )(command)  # fmt: skip
     shown = [p for p in command.__click_params__ if p.name not in _NOT_OF_DISTIL]  # type: ignore[attr-defined]
     for parameter in shown:

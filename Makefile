@@ -42,8 +42,9 @@ lint: $(VENV)/installed-dev
 types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
+# A process for each core, and so one thread in each: on pictures as small as these, threads only wait for each other.
 unit: $(VENV)/installed-dev $(VENV)/wheels/fetched
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # Only vidsr may be in the wheel, weights included, and it must work without the checkout.
 wheel-gate: $(VENV)/installed-dev

@@ -43,7 +43,7 @@ setup(
         "cluster": ["ray"],
         # Architectures other than ours. Brings torchvision, which loads beside one release of PyTorch only.
         "spandrel": ["spandrel>=0.4"],
-        "dev": ["ruff", "mypy", "pytest", "pytest-timeout", "hypothesis", "build"],
+        "dev": ["ruff", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "build"],
     },
     entry_points={"console_scripts": ["vidsr = vidsr.cli:main"]},
 )

@@ -36,7 +36,8 @@ def package():
 
 def spec_of(path):
     format = PixelFormat.from_name("yuv420p")
-    return BackendSpec("tensorrt", str(path), 4, format, ColorSpec(), format, ColorSpec())
+    scale = load_generator(path).scale
+    return BackendSpec("tensorrt", str(path), scale, format, ColorSpec(), format, ColorSpec())
 
 
 def half_body(path):
@@ -73,10 +74,13 @@ def test_layers_are_fp16_and_folded(package, name):
     last = [layer for layer in layers if layer.type == trt.LayerType.CONVOLUTION][-1]
     last.__class__ = trt.IConvolutionLayer
     scale = tuple(network.get_output(0).shape)[2] // 32
-    if isinstance(load_generator(MODELS[name]), SRResNet):
+    generator = load_generator(MODELS[name])
+    if isinstance(generator, SRResNet):
         assert (tuple(last.kernel_size_nd), last.num_output_maps, scale) == ((5, 5), 12, 2)
     else:  # luma, chroma, and what chroma needs of its neighbours, all at source size
-        assert (tuple(last.kernel_size_nd), last.num_output_maps, scale) == ((3, 3), 16 + 2 * 4 + 2 * 2 * 2, 1)
+        side, half = generator.scale, generator.scale // 2
+        outputs = side**2 + 2 * half**2 + 2 * 2 * half
+        assert (tuple(last.kernel_size_nd), last.num_output_maps, scale) == ((3, 3), outputs, 1)
 
 
 def test_what_cannot_be_built_is_explained(package):

@@ -171,6 +171,7 @@ def test_errors_of_stopping_do_not_hide_the_first():
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to single threads here")
 def test_an_interrupted_caller_leaves_nothing_behind():
     ended, caller = [], threading.get_ident()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 
     def work(item):
         try:
@@ -182,6 +183,9 @@ def test_an_interrupted_caller_leaves_nothing_behind():
         finally:
             ended.append(item)
 
-    with pytest.raises(KeyboardInterrupt):
-        in_parallel(work, range(5), 2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            in_parallel(work, range(5), 2)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert sorted(ended) == [0, 1]

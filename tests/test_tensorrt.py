@@ -67,7 +67,7 @@ def workshop(monkeypatch):
     monkeypatch.setattr(compiler, "exporter", lambda package, targets=(): "onnx 1.0")
     monkeypatch.setattr(tensorrt, "Engine", made.engine)
     # Half precision on the CPU is no choice for people, but the same arithmetic.
-    monkeypatch.setattr("vidsr.backends.cuda.choose_precision", lambda wanted, device: "fp16")
+    monkeypatch.setattr("vidsr.backends.cuda.choose_precision", lambda wanted, device, lacks: "fp16")
     return made
 
 

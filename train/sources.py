@@ -89,10 +89,10 @@ def load_methods(
     """The methods that `given` names, and {name: one line why} of those whose weights do not load.
 
     given: installed models' names or paths of .safetensors files, each also as NAME=PATH; "Bicubic". None: all of
-    runs/*/generator.safetensors and all installed models. scale: they must enlarge by it or a multiple of it.
+    runs/*/generator.safetensors and all installed models that fit. scale: they must enlarge by it or a multiple of it.
     UsageError when two have one name.
     """
-    named = [_named(text) for text in given] or _everything()
+    named = [_named(text) for text in given] or _everything(scale)
     methods: list[Method] = []
     failed: dict[str, str] = {}
     for name, what in named:
@@ -114,9 +114,10 @@ def _named(text: str) -> tuple[str, str]:
     return (path.resolve().parent.name if path.name == "generator.safetensors" else path.stem), text
 
 
-def _everything() -> list[tuple[str, str]]:
+def _everything(scale: int) -> list[tuple[str, str]]:
     found = dict(_named(str(path)) for path in sorted(Path("runs").glob("*/generator.safetensors")))
-    for model in installed_models():
+    fitting = [model for model in installed_models() if int(model.metadata.get("scale", SCALE)) % scale == 0]
+    for model in fitting:
         found[f"{model.name} (installed)" if model.name in found else model.name] = str(model.path)
     return list(found.items())
 

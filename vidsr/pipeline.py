@@ -4,7 +4,8 @@
                                                   (reuse: only what moves)
 
 Every stage is a generator over the one before it; prefetch() puts decoding and upscaling into threads of their own, so
-that both overlap with encoding, and in_parallel() works on several segments at once, which share one backend.
+that both overlap with encoding, and in_parallel() works on several segments at once, which share one backend. For a
+stream into a pipe (`-o -`) live.py composes the same stages; which model runs was decided before, in choice.py.
 """
 
 from __future__ import annotations

@@ -28,6 +28,9 @@ _KR, _KG, _KB = 0.299, 0.587, 0.114
 # FFmpeg's encoders, how often each is drawn, and the decoder of what it writes. Most episodes that people have are
 # H.264; MPEG-2 is the DVDs, MPEG-4 part 2 the old rips of them.
 _ODDS = {"libx264": 0.60, "libx265": 0.13, "mpeg2video": 0.16, "mpeg4": 0.11}
+_FIRST = {"libx264": 0.30, "libx265": 0.0, "mpeg2video": 0.40, "mpeg4": 0.30}
+_MILD = {"libx264": (12, 33), "libx265": (17, 36), "mpeg2video": (2, 9), "mpeg4": (2, 9)}  # of quality: from, below
+_HARD = {"libx264": (17, 37), "libx265": (20, 39), "mpeg2video": (2, 13), "mpeg4": (2, 13)}
 _DECODERS = {"libx264": "h264", "libx265": "hevc", "mpeg2video": "mpeg2video", "mpeg4": "mpeg4"}
 CODECS = tuple(_ODDS)
 SMALLEST = 40  # pixels a side that every encoder takes, with the same output for the same input
@@ -64,22 +67,31 @@ class Compression:
         return {"flags": "+qscale", "qmin": scale, "qmax": scale, "global_quality": lagrangian, "bf": str(self.bframes)}
 
 
-def draw_compression(rng: np.random.Generator) -> Compression:
+def draw_compression(rng: np.random.Generator, hard: bool = False, first: bool = False) -> Compression:
     """One encode such as episodes go through, with an encoder that is there.
 
     CRF 12..32 for H.264 and 17..35 for H.265 (nearly transparent to a small download): some 2 and 5 above what people
     ask for, because MB-tree and CU-tree, which are off here, coarsen whatever moves by about so much. Quantiser scale
-    2..8 (a good DVD to a crowded one). Milder than APISR's, which go on to what leaves little of so small a picture.
+    2..8 for MPEG-2 and MPEG-4 (a good DVD to a crowded one). Milder than APISR's, which go on to what leaves little of
+    so small a picture.
+    hard: CRF 17..36 and 20..38, quantiser scale 2..12, of which the upper third is rarer. first: of two, the one that
+    was made long ago: MPEG-2 and MPEG-4 mostly, never H.265 unless there is nothing else.
     """
     codecs = usable_codecs()
-    odds = np.array([_ODDS[codec] for codec in codecs])
+    odds = np.array([(_FIRST if first else _ODDS)[codec] for codec in codecs])
+    odds = odds if odds.sum() else np.ones(len(codecs))
     codec = codecs[int(rng.choice(len(codecs), p=odds / odds.sum()))]
+    ranges = _HARD if hard else _MILD
+    # The smaller of two draws, one time in two: what is hardly watchable is hardly kept.
+    quality = int(rng.integers(*ranges[codec]))
+    if hard and rng.random() < 0.5:
+        quality = min(quality, int(rng.integers(*ranges[codec])))
     if codec == "libx264":
         preset = ("veryfast", "fast", "medium")[int(rng.integers(3))]
-        return Compression(codec, int(rng.integers(12, 33)), preset, bool(rng.random() < 0.4))
+        return Compression(codec, quality, preset, bool(rng.random() < 0.4))
     if codec == "libx265":
-        return Compression(codec, int(rng.integers(17, 36)), ("ultrafast", "veryfast")[int(rng.integers(2))])
-    return Compression(codec, int(rng.integers(2, 9)), bframes=int(rng.integers(3)))
+        return Compression(codec, quality, ("ultrafast", "veryfast")[int(rng.integers(2))])
+    return Compression(codec, quality, bframes=int(rng.integers(3)))
 
 
 @lru_cache(maxsize=1)

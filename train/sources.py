@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.degrade import SCALE, degrade, resize, upscale_bicubic
+from train.degrade import SCALE, degrade, upscale_bicubic
+from train.filters import resize
 from train.pack import Picture, sha256_of
 from vidsr.backends.tiles import in_tiles
 from vidsr.checkpoint import find_model, installed_models, load_generator

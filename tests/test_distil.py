@@ -157,7 +157,7 @@ def test_a_run_at_2x_begins_with_4x_weights(options: Options, tmp_path: Path) ->
     weights = resnet.train(options, say=quiet)
     assert load_generator(weights)(torch.rand(1, 3, 8, 8)).shape == (1, 3, 16, 16)
     with safe_open(weights, "pt") as file:
-        assert set(json.loads(file.metadata()["metrics"])) == {"none", "video"}
+        assert set(json.loads(file.metadata()["metrics"])) == {"none", "video", "worn"}
 
 
 def test_the_seeds_generator_has_one_scale() -> None:

@@ -116,7 +116,7 @@ def test_large_pictures_are_enlarged_in_pieces_of_the_same_result(monkeypatch: p
 def test_validation_pairs_are_fixed_and_aligned(pack: Pack) -> None:
     validation = Validation(pack, (), "video")
     again = Validation(pack, (), "video")
-    for name in ("none", "video"):
+    for name in ("none", "video", "worn"):
         lowres, highres = validation.pairs[name]
         assert lowres.shape == (2, 3, 96, 96) and highres.shape == (2, 3, 384, 384)
         assert torch.equal(lowres, again.pairs[name][0])
@@ -126,7 +126,7 @@ def test_validation_pairs_are_fixed_and_aligned(pack: Pack) -> None:
     pixels = pack.pictures("validation")[1].pixels
     assert np.array_equal(as_pixels(validation.pairs["none"][1][1:]), pixels[4:388, 8:392])
     found = validation.measure(interpolating())
-    assert found.keys() == {"none", "video"}
+    assert found.keys() == {"none", "video", "worn"}
     assert found["none"]["psnr"] < validation.bicubic["none"]["psnr"]
     shown = validation.strip(interpolating())
     assert shown.dtype == np.uint8 and shown.ndim == 3 and shown.shape[1] > 3 * 320
@@ -185,6 +185,7 @@ def test_run_from_the_command_line(pack: Pack, weights: Path, tmp_path: Path) ->
     }  # fmt: skip
     assert found["summary"]["none"]["centre"]["tiny"]["pictures"] == 2  # the flat centre of the third does not count
     assert found["summary"]["video"]["whole"]["tiny"]["pictures"] == 3
+    assert found["summary"]["worn"]["whole"]["tiny"]["pictures"] == 3
     assert found["summary"]["low.mkv"]["whole"]["tiny"]["pictures"] == 2
     assert found["summary"]["low.mkv"]["whole"]["Bicubic"]["psnr"] > 15
     first = next(pair for pair in picture_pairs(pack.pictures("test"), "none"))
@@ -198,8 +199,8 @@ def test_run_from_the_command_line(pack: Pack, weights: Path, tmp_path: Path) ->
     assert markdown in result.output
     assert [line.split(" | ")[0] for line in markdown.splitlines()[4:7]] == ["| Bicubic", "| tiny", "| other"]
     assert sorted(path.name for path in (out / "strips").iterdir()) == [
-        "01-one-2-clean.png", "01-one-2-compressed.png", "02-two-4-clean.png", "02-two-4-compressed.png",
-        "video-low.png",
+        "01-one-2-clean.png", "01-one-2-compressed.png", "01-one-2-worn.png", "02-two-4-clean.png",
+        "02-two-4-compressed.png", "02-two-4-worn.png", "video-low.png",
     ]  # fmt: skip
     again = CliRunner().invoke(evaluate, [*arguments[:1], *arguments[3:7], "--strips", "0", "--degrade", "none"])
     assert again.exit_code == 0, again.output

@@ -82,16 +82,19 @@ def draw_compression(rng: np.random.Generator, hard: bool = False, first: bool =
     odds = odds if odds.sum() else np.ones(len(codecs))
     codec = codecs[int(rng.choice(len(codecs), p=odds / odds.sum()))]
     ranges = _HARD if hard else _MILD
-    # The smaller of two draws, one time in two: what is hardly watchable is hardly kept.
-    quality = int(rng.integers(*ranges[codec]))
-    if hard and rng.random() < 0.5:
-        quality = min(quality, int(rng.integers(*ranges[codec])))
+
+    def quality() -> int:
+        drawn = int(rng.integers(*ranges[codec]))
+        if hard and rng.random() < 0.5:  # what is hardly watchable is hardly kept: the better of two
+            drawn = min(drawn, int(rng.integers(*ranges[codec])))
+        return drawn
+
     if codec == "libx264":
         preset = ("veryfast", "fast", "medium")[int(rng.integers(3))]
-        return Compression(codec, quality, preset, bool(rng.random() < 0.4))
+        return Compression(codec, quality(), preset, bool(rng.random() < 0.4))
     if codec == "libx265":
-        return Compression(codec, quality, ("ultrafast", "veryfast")[int(rng.integers(2))])
-    return Compression(codec, quality, bframes=int(rng.integers(3)))
+        return Compression(codec, quality(), ("ultrafast", "veryfast")[int(rng.integers(2))])
+    return Compression(codec, quality(), bframes=int(rng.integers(3)))
 
 
 @lru_cache(maxsize=1)

@@ -15,14 +15,13 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from train.degrade import MARGIN, SCALE, degrade
+from train.degrade import MARGIN, SCALE
 from train.metrics import psnr, ssim
 from train.options import DEGRADATIONS, Weights, pack_option, weight_option
 from train.pack import CROP, Pack
 from train.sources import (
     BICUBIC,
     ORIGINAL,
-    SEED,
     SOURCES,
     Method,
     Pair,
@@ -34,7 +33,9 @@ from train.sources import (
     parse_videos,
     picture_pairs,
     shrink,
+    sources_of,
     video_pairs,
+    worn,
 )  # fmt: skip
 from train.strips import line_detail, richest, strip, write_png
 from vidsr.errors import VidsrError
@@ -64,9 +65,9 @@ def _values(result: Tensor, highres: Tensor) -> Tensor:
 
 
 class Validation:
-    """Measures generators on fixed pairs of the validation pictures' centres: clean, and compressed for "video".
+    """Measures generators on fixed pairs of the validation pictures' centres: clean, and for "video" compressed and worn.
 
-    pairs: (lowres [N, 3, 384/scale, 384/scale], highres [N, 3, 384, 384]), float in 0..1 on `device`, by degradation.
+    pairs: (lowres [N, 3, 384/scale, 384/scale], highres [N, 3, 384, 384]), float in 0..1 on `device`, by source.
     bicubic: what there is to beat, as `measure` returns it. ValueError when there is no validation picture.
     """
 
@@ -78,15 +79,15 @@ class Validation:
             raise ValueError(
                 f"{pack.folder}: no validation picture; prepare more pictures, or with a larger --validation"
             )
-        self.pairs = {name: _pairs(windows, name, device, scale) for name in dict.fromkeys(["none", degrade])}
+        self.pairs = {name: _pairs(windows, name, device, scale) for name in sources_of(degrade)}
         self.bicubic = {name: measure(None, *pair) for name, pair in self.pairs.items()}
 
     def measure(self, generator: nn.Module) -> dict[str, Metrics]:
-        """Metrics by degradation. generator: in eval mode, on the same device."""
+        """Metrics by source. generator: in eval mode, on the same device."""
         return {name: measure(generator, *pair) for name, pair in self.pairs.items()}
 
     def strip(self, generator: nn.Module, pictures: int = 4) -> np.ndarray:
-        """[H, W, 3] uint8: a row for each of a few pictures (compressed, if there are such): bicubic, `generator`'s and
+        """[H, W, 3] uint8: a row for each of a few pictures (worn, if there are such): bicubic, `generator`'s and
         the original, where there are most lines."""
         lowres, highres = list(self.pairs.values())[-1]
         scale = highres.shape[3] // lowres.shape[3]
@@ -112,15 +113,15 @@ def _centre(pixels: np.ndarray, size: int) -> tuple[slice, slice]:
 
 
 def _pairs(
-    windows: list[np.ndarray], degradation: str, device: torch.device | str, scale: int
+    windows: list[np.ndarray], source: str, device: torch.device | str, scale: int
 ) -> tuple[Tensor, Tensor]:
     lowres, highres = [], []
     for index, window in enumerate(windows):
         margin = (window.shape[0] - CROP) // 2
         high = window[margin : margin + CROP, margin : margin + CROP]
         low = shrink(high, scale)
-        if degradation == "video":
-            high, low = degrade(window, margin, np.random.default_rng([SEED, index]), scale)
+        if source != "none":
+            high, low = worn(window, margin, source, index, scale)
         lowres.append(as_tensor(low))
         highres.append(as_tensor(high))
     return torch.cat(lowres).to(device), torch.cat(highres).to(device)
@@ -142,7 +143,7 @@ def judge(pair: Pair, methods: list[Method], device: torch.device | str) -> tupl
     """Records of each method on `pair`, and the pictures [sH, sW, 3] uint8 they made.
 
     The centre is measured as in the paper, enlarged by itself: scaled down from its own pixels when clean, cut from the
-    compressed lowres otherwise. Centres of one colour are left out: any method is perfect there, or nearly.
+    degraded lowres otherwise. Centres of one colour are left out: any method is perfect there, or nearly.
     """
     lowres, highres, scale = as_tensor(pair.lowres, device), as_tensor(pair.highres, device), pair.scale
     parts = {"whole": (lowres, highres)}
@@ -150,7 +151,7 @@ def judge(pair: Pair, methods: list[Method], device: torch.device | str) -> tupl
         rows, columns = _centre(pair.highres, CENTRE)
         crop = pair.highres[rows, columns]
         small = shrink(crop, scale)
-        if pair.source == "video":
+        if pair.source != "none":
             rows, columns = (slice(part.start // scale, part.stop // scale) for part in (rows, columns))
             small = pair.lowres[rows, columns]
         if (crop != crop[0, 0]).any():
@@ -224,7 +225,7 @@ def measure_all(
         old.unlink()  # of an earlier call, which may have been of other weights
     numbers = {pictures[index].path: number for number, index in enumerate(evenly(len(pictures), strips), 1)}
     records: list[Record] = []
-    total = len(pictures) * (2 if degrade == "video" else 1)
+    total = len(pictures) * len(sources_of(degrade))
     for pair in _shown(picture_pairs(pictures, degrade, scale=scale), f"{split} pictures", total):
         found, results = judge(pair, methods, device)
         records += found
@@ -263,7 +264,7 @@ def _shown(pairs: Iterator[Pair], what: str, total: int | None = None) -> Iterat
 @weight_option
 @click.option("--out", default="runs/evaluation", show_default=True, type=click.Path(file_okay=False, path_type=Path))
 @click.option("--degrade", type=click.Choice(DEGRADATIONS), default="video", show_default=True,
-              help="video measures both clean and compressed sources.")  # fmt: skip
+              help="video measures clean, compressed and worn sources.")  # fmt: skip
 @click.option("--scale", type=click.Choice([2, 4]), default=SCALE, show_default=True,
               help="2: of half the size. Weights that enlarge by 4 are then reduced by area.")
 @click.option("--strips", default=10, show_default=True, type=click.IntRange(0), help="Pictures to make strips of.")

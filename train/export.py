@@ -22,7 +22,7 @@ def export(
 ) -> None:  # fmt: skip
     """Write `generator` (FP32) to `path`, with its history; beside it X.fp16.safetensors where that costs < 0.02 dB.
 
-    metrics: of `generator` on `validation`, by degradation. `options.metadata` (name, data, licence ...) goes in as it
+    metrics: of `generator` on `validation`, by source. `options.metadata` (name, data, licence ...) goes in as it
     is. OSError when it cannot be written.
     """
     taught = {}

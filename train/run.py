@@ -31,6 +31,7 @@ from train.options import Options
 from train.pack import Pack
 from train.pairs import Teacher, open_pairs
 from train.signals import StopSignals
+from train.sources import SOURCES
 from vidsr.backends.planes import cpu_has_bf16
 
 LOOK = 20  # steps between two looks at the numbers: each look makes the device wait
@@ -264,8 +265,7 @@ def _words(metrics: dict[str, dict[str, float]], bicubic: dict[str, dict[str, fl
     parts = []
     for name, found in metrics.items():
         gain = f" ({found['psnr'] - bicubic[name]['psnr']:+.2f})" if bicubic else ""
-        source = "clean" if name == "none" else "compressed"
-        parts.append(f"{source} {found['psnr']:.2f} dB{gain}, SSIM {found['ssim']:.4f}")
+        parts.append(f"{SOURCES[name]} {found['psnr']:.2f} dB{gain}, SSIM {found['ssim']:.4f}")
     return "; ".join(parts)
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.degrade import SCALE, degrade, upscale_bicubic
+from train.degrade import SCALE, apply, draw_good, draw_worn, upscale_bicubic
 from train.filters import resize
 from train.pack import Picture, sha256_of
 from vidsr.backends.tiles import in_tiles
@@ -22,7 +22,8 @@ from vidsr.errors import ModelError, VidsrError
 from vidsr.models.fold import fold
 
 SEED = 2004  # of the degradations pictures are judged with: the same ones for ever
-SOURCES = {"none": "clean", "video": "compressed"}
+SOURCES = {"none": "clean", "video": "compressed", "worn": "worn"}
+DRAWS = {"video": draw_good, "worn": draw_worn}  # what each of them went through, but the clean ones
 BICUBIC, ORIGINAL = "Bicubic", "Original"
 EVERY = 12  # frames of a video between two that are looked at
 _TILE = 384  # source pixels: larger pictures are enlarged in pieces, or SRResNet would need gigabytes
@@ -42,7 +43,7 @@ class Method:
 class Pair:
     """A picture and what it is to be made of. lowres: [H, W, 3], highres: [sH, sW, 3], both uint8 RGB.
 
-    source: "none", "video" (see train.degrade) or the name of a video that both are from.
+    source: one of SOURCES or the name of a video that both are from.
     """
 
     name: str
@@ -138,15 +139,26 @@ def _load(name: str, what: str, device: torch.device | str, scale: int) -> Metho
 def picture_pairs(
     pictures: list[Picture], degradation: str, chosen: Iterable[int] | None = None, scale: int = SCALE
 ) -> Iterator[Pair]:
-    """Pairs of whole pictures, of each clean first, then compressed if degradation is "video".
+    """Pairs of whole pictures, of each clean first, then, if degradation is "video", as a good source and as a worn one.
 
-    The index of a picture in `pictures` decides how it is compressed. chosen: indices; None for all.
+    The index of a picture in `pictures` decides what it went through. chosen: indices; None for all.
     """
     for index in range(len(pictures)) if chosen is None else chosen:
         pixels, path = pictures[index].pixels, pictures[index].path
         yield Pair(path, "none", shrink(pixels, scale), pixels)
-        if degradation == "video":
-            yield Pair(path, "video", degrade(pixels, 0, np.random.default_rng([SEED, index]), scale)[1], pixels)
+        for source in sources_of(degradation)[1:]:
+            yield Pair(path, source, worn(pixels, 0, source, index, scale)[1], pixels)
+
+
+def sources_of(degradation: str) -> tuple[str, ...]:
+    """The SOURCES that generators are judged on which were trained with this degradation."""
+    return tuple(SOURCES) if degradation == "video" else ("none",)
+
+
+def worn(window: np.ndarray, margin: int, source: str, index: int, scale: int = SCALE) -> tuple[np.ndarray, np.ndarray]:
+    """(crop, lowres) of a window, see train.degrade.apply, as a `source` of DRAWS; the index decides all of it."""
+    rng = np.random.default_rng([SEED, index])
+    return apply(DRAWS[source](rng), window, margin, rng, scale)
 
 
 def shrink(pixels: np.ndarray, scale: int = SCALE) -> np.ndarray:

@@ -20,7 +20,7 @@ from vidsr.pipeline import Progress as Where
 from vidsr.stitch import Keep
 
 PLAIN_LINE_SECONDS = 10.0
-SOURCES = {"none": "clean sources", "video": "compressed sources"}
+SOURCES = {"none": "clean sources", "video": "compressed sources", "worn": "worn sources"}
 
 
 class Console:

@@ -16,8 +16,20 @@ from hypothesis import strategies as st
 
 from train import codec, degrade
 from train.codec import CODECS, Compression, compress, to_rgb, to_yuv420, usable_codecs
-from train.degrade import FILTERS, MARGIN, Noise, Recipe, Ringing, apply, downscale, draw, resize, upscale_bicubic
+from train.degrade import (
+    MARGIN,
+    Recipe,
+    apply,
+    downscale,
+    draw,
+    draw_good,
+    draw_worn,
+    upscale_bicubic,
+)  # fmt: skip
+from train.filters import FILTERS, gaussian, resize
 from train.lines import sharpen_lines
+from train.sources import SEED
+from train.wear import Chroma, DotCrawl, Noise, Ringing, add_noise, band, crawl, lose_fields, move_chroma, weave
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -258,7 +270,7 @@ def test_the_seed_decides_every_byte(seed: int, margin: int) -> None:
     side = 160 - 2 * margin
     assert highres.dtype == lowres.dtype == np.uint8
     assert highres.shape == (side, side, 3) and lowres.shape == (side // 4, side // 4, 3)
-    assert psnr(resize(np.ascontiguousarray(highres), lowres.shape[:2], "bicubic"), lowres) > 17
+    assert psnr(resize(np.ascontiguousarray(highres), lowres.shape[:2], "bicubic"), lowres) > 9
 
 
 def test_pairs_differ_from_seed_to_seed() -> None:
@@ -300,27 +312,162 @@ def test_crops_that_four_does_not_divide_are_refused(shape: tuple[int, int]) -> 
         apply(Recipe(), np.zeros((*shape, 3), np.uint8), 0, np.random.default_rng(0))
 
 
-def test_odds_and_strengths_are_those_written_down() -> None:
-    recipes = [draw(np.random.default_rng([3, seed])) for seed in range(3000)]
+def changed(recipe: Recipe, *names: str) -> bool:
+    return any(getattr(recipe, name) != getattr(Recipe(), name) for name in names)
 
-    def changed(recipe: Recipe, *names: str) -> bool:
-        return any(getattr(recipe, name) != getattr(Recipe(), name) for name in names)
 
-    odds = {"blur": 0.20, "chain": 0.19, "ringing": 0.17, "noise": 0.19, "encodes": 0.74, "chroma": 0.83}
+GOOD = {"blur": 0.20, "chain": 0.19, "ringing": 0.17, "noise": 0.19, "encodes": 0.74, "chroma": 0.83}
+WORN = {
+    "blur": 0.92, "chain": 0.50, "ringing": 0.40, "noise": 0.40, "encodes": 0.95, "chroma": 1.0, "stored": 0.21,
+    "bits": 0.12, "fields": 0.08, "colour": 0.34, "dots": 0.06,
+}  # fmt: skip
+ALL = {
+    "blur": 0.62, "chain": 0.37, "ringing": 0.30, "noise": 0.31, "encodes": 0.84, "stored": 0.13, "bits": 0.07,
+    "fields": 0.05, "colour": 0.21, "dots": 0.04,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "odds", "plain", "twice"),
+    [(draw_good, GOOD, 0.17, 0.08), (draw_worn, WORN, 0, 0.60), (draw, ALL, 0.10, 0.39)],
+)
+def test_odds_are_those_written_down(kind, odds: dict[str, float], plain: float, twice: float) -> None:
+    recipes = [kind(np.random.default_rng([3, seed])) for seed in range(3000)]
     shares = {name: np.mean([changed(recipe, name) for recipe in recipes]) for name in odds}
     assert shares == pytest.approx(odds, abs=0.03)
-    assert np.mean([len(recipe.encodes) == 2 for recipe in recipes]) == pytest.approx(0.08, abs=0.02)
-    assert np.mean([recipe == Recipe() for recipe in recipes]) == pytest.approx(0.17, abs=0.03)
-    compressed = [recipe for recipe in recipes if recipe.encodes]
-    alone = [recipe for recipe in compressed if not changed(recipe, "blur", "chain", "ringing", "noise")]
-    assert len(alone) / len(recipes) == pytest.approx(0.25, abs=0.03)
+    assert np.mean([recipe == Recipe() for recipe in recipes]) == pytest.approx(plain, abs=0.03)
+    assert np.mean([len(recipe.encodes) == 2 for recipe in recipes]) == pytest.approx(twice, abs=0.03)
     for recipe in recipes:
-        assert max(recipe.blur) <= 0.7 and all(0.75 < size <= 2 for size, _ in recipe.chain)
-        assert recipe.noise is None or 1 <= recipe.noise.sigma <= 6
         assert 0 <= recipe.pick < recipe.frames <= 3 and max(map(abs, recipe.pan)) * (recipe.frames - 1) <= MARGIN
         assert bool(recipe.chroma) or not recipe.encodes
     drawn = {encode.codec for recipe in recipes for encode in recipe.encodes}
     assert drawn == set(usable_codecs())
+
+
+def test_strengths_are_those_written_down() -> None:
+    good = [draw_good(np.random.default_rng([4, seed])) for seed in range(1500)]
+    worn = [draw_worn(np.random.default_rng([4, seed])) for seed in range(1500)]
+    compressed = [recipe for recipe in good if recipe.encodes]
+    alone = [recipe for recipe in compressed if not changed(recipe, "blur", "chain", "ringing", "noise")]
+    assert len(alone) / len(good) == pytest.approx(0.25, abs=0.03)
+    for recipes, blur, sizes, noise in ((good, (0.2, 0.7), (0.75, 2), 6), (worn, (0.3, 1.4), (0.5, 1.71), 16)):
+        for recipe in recipes:
+            assert recipe.blur == (0, 0) or blur[0] <= min(recipe.blur) <= max(recipe.blur) <= blur[1]
+            assert all(sizes[0] < size <= sizes[1] for size, _ in recipe.chain)
+            assert recipe.noise is None or 1 <= recipe.noise.sigma <= noise
+    limits = {"libx264": (17, 36), "libx265": (20, 38), "mpeg2video": (2, 12), "mpeg4": (2, 12)}
+    for name, (least, most) in limits.items():
+        found = {e.quality for recipe in worn for e in recipe.encodes if e.codec == name}
+        assert not found or (least <= min(found) and max(found) <= most)
+    assert not [r for r in worn if len(r.encodes) == 2 and r.encodes[0].codec == "libx265"]
+    assert {r.encodes[0].codec for r in good if len(r.encodes) == 2} <= {"mpeg2video"}
+
+
+# Of the first pictures that judges degrade: filter, frames, the frame picked, pan, number of encodes.
+JUDGED = [
+    ("bicubic", 2, 0, (2, 1), 1), ("bicubic", 1, 0, (0, 0), 1), ("bilinear", 1, 0, (-4, -5), 1),
+    ("bicubic", 2, 0, (2, -1), 1), ("bicubic", 1, 0, (0, 0), 0), ("bicubic", 2, 1, (2, -1), 1),
+]  # fmt: skip
+
+
+@pytest.mark.skipif(usable_codecs() != CODECS, reason="PyAV lacks an encoder, so that others are drawn")
+def test_what_judges_saw_before_is_what_they_see_now() -> None:
+    # The tables of docs/evaluation.md were measured on these; another draw would make them worthless.
+    recipes = [draw_good(np.random.default_rng([SEED, index])) for index in range(len(JUDGED))]
+    assert [(r.filter, r.frames, r.pick, r.pan, len(r.encodes)) for r in recipes] == JUDGED
+
+
+# --- wear ---
+
+
+def planes_of(pixels: np.ndarray):
+    return to_yuv420(tensor_of(pixels))
+
+
+def test_gradients_become_steps_and_white_stays_white() -> None:
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
+    assert np.array_equal(band(ramp, 8), ramp)
+    for bits in (6, 7):
+        banded = band(ramp, bits)
+        assert len(np.unique(banded)) == 2**bits and banded.min() == 0 and banded.max() == 255
+        assert np.abs(banded.astype(int) - ramp).max() <= 256 / 2**bits / 2 + 1
+
+
+@settings(max_examples=20, deadline=None)
+@given(SEEDS, st.floats(0, 1), st.integers(0, 1))
+def test_lost_fields_touch_every_second_row_only(seed: int, share: float, first: int) -> None:
+    pixels = picture(seed, 40)
+    lost = lose_fields(pixels, share, first)
+    assert np.array_equal(lost[1 - first :: 2], pixels[1 - first :: 2])
+    if share == 1:
+        between = (pixels[0:-2:2].astype(int) + pixels[2::2]) / 2
+        assert np.abs(lose_fields(pixels, 1, 1)[1:-1:2] - between).max() <= 0.5
+    flat = np.full((8, 8, 3), 77, np.uint8)
+    assert np.array_equal(lose_fields(flat, share, first), flat)
+
+
+def test_woven_rows_are_those_of_the_next_frame() -> None:
+    now, then = picture(1, 40), picture(2, 40)
+    woven = weave(now, then, 1.0, 1)
+    assert np.array_equal(woven[0::2], now[0::2]) and np.array_equal(woven[1::2], then[1::2])
+
+
+def test_a_pan_with_lost_fields_has_combs_and_a_hold_has_none() -> None:
+    window = picture(7, 128 + 2 * MARGIN)
+    moving = Recipe(fields=1.0, first_field=1, frames=2, pick=0, pan=(0, 6))
+
+    def combs(lowres: np.ndarray) -> float:
+        rows = lowres[..., 1].astype(float)
+        return float(np.abs(rows[1:-1] - (rows[:-2] + rows[2:]) / 2).mean())
+
+    def lowres(**changes) -> np.ndarray:
+        return lowres_of(dataclasses.replace(moving, **changes), window, MARGIN)
+
+    assert combs(lowres()) > 1.2 * combs(lowres(fields=0.0))
+    assert combs(lowres(pan=(0, 0))) < combs(lowres(pan=(0, 0), fields=0.0))
+
+
+def test_dark_noise_spares_what_is_bright() -> None:
+    pixels = np.zeros((64, 128, 3), np.uint8)
+    pixels[:, 64:] = 250
+    noisy = add_noise(np.maximum(pixels, 40), Noise(10, dark=True), np.random.default_rng(0)).astype(float)
+    assert noisy[:, :64].std() > 4 and noisy[:, 64:].std() < 0.5
+
+
+def test_colour_moves_and_bleeds_while_luma_keeps_every_byte() -> None:
+    pixels = np.full((64, 64, 3), 128, np.uint8)
+    pixels[:, 32:] = (200, 60, 60)
+    planes = planes_of(pixels)
+    assert move_chroma(planes, None) is planes
+    moved = move_chroma(planes, Chroma((0.0, 2.0)))
+    assert np.array_equal(moved[0], planes[0])
+    assert np.array_equal(moved[2][:, 1:], planes[2][:, :-1])  # two pixels are one sample
+    bled = move_chroma(planes, Chroma(bleed=1.5))
+    assert np.array_equal(bled[0], planes[0])
+    assert len(np.unique(bled[2][0])) > len(np.unique(planes[2][0])) and np.ptp(bled[2], axis=0).max() == 0
+
+
+def test_dots_crawl_along_colour_edges_only() -> None:
+    pixels = np.full((64, 64, 3), 128, np.uint8)
+    pixels[:, 32:] = (200, 60, 60)
+    planes = planes_of(pixels)
+    first, second = (crawl(planes, DotCrawl(0.5), frame) for frame in (0, 1))
+    changed_columns = np.flatnonzero((first[0] != planes[0]).any(axis=0))
+    assert len(changed_columns) and changed_columns.min() > 20 and changed_columns.max() < 44
+    assert not np.array_equal(first[0], second[0]) and np.array_equal(first[1], planes[1])
+    # Half a period from row to row and from frame to frame: what is added to one is taken from the other.
+    added = first[0].astype(int) - planes[0]
+    assert np.abs(added[0] + added[1]).max() <= 1 and np.abs(added + (second[0].astype(int) - planes[0])).max() <= 1
+
+
+def test_a_picture_stored_at_another_size_stays_in_place() -> None:
+    window = picture(5, 256)
+    for stored in (0.72, 1.37):
+        recipe = Recipe(chroma="bilinear", stored=stored, encodes=(Compression("libx264", 12),) * 2)
+        lowres = lowres_of(recipe, window)
+        clean = resize(window, (64, 64), "bicubic")
+        assert lowres.shape == clean.shape
+        assert np.abs(displacement(gaussian(clean, 1, 1), gaussian(lowres, 1, 1))).max() < 0.1
 
 
 # --- line-aware targets ---

@@ -3,7 +3,7 @@
 `none`: bicubic ÷4 (or ÷2) with antialiasing. `video`: what an episode went through, in the order it happens: the
 master is softened and resized, scaled to the size it is stored at, loses gradients, is sharpened and badly
 deinterlaced, gets noise; its colour slips; then it is stored as 8-bit 4:2:0 video by real encoders, once or twice, as
-one frame or as one of a few in a hold or a slow pan, and comes back as a player shows it.
+one frame or as one of a few in a hold or a slow pan, and comes back as a player shows it. Lengths are in lowres pixels.
 
 draw() makes a Recipe of plain numbers, apply() does what it says. Of all pairs 4 % are plain, 36 % good sources
 (draw_good) and 60 % worn ones (draw_worn). Odds of the elements, in good sources, in worn ones, and in all:
@@ -15,10 +15,10 @@ draw() makes a Recipe of plain numbers, apply() does what it says. Of all pairs 
 | an encoder | 74 % | 95 % | 84 % | see codec.draw_compression | APISR's prediction-oriented compression |
 | two encoders | 8 % | 60 % | 39 % | the first MPEG-2, MPEG-4 or H.264 (MPEG-2) | a DVD, a rip of it, a copy of that |
 | the first at another size | | 21 % | 13 % | 0.7 to 1.4 times lowres | |
-| blur | 20 % | 92 % | 62 % | Gaussian, sigma 0.3..1.4 lowres pixels (0.2..0.7), 3 in 10 anisotropic | Real-ESRGAN |
-| resize chain | 19 % | 50 % | 37 % | over one or two sizes, 0.5..1.7 times lowres (0.75..2) | Real-ESRGAN's second order |
-| ringing | 17 % | 40 % | 30 % | overshoot of an unsharp mask, up to 1.4 (0.8), mostly along rows; or sinc | Real-ESRGAN |
-| noise | 19 % | 40 % | 31 % | sigma 1..8 of 255 (1..6), weak more often; some as grain, some in the dark only | Real-ESRGAN |
+| blur | 20 % | 92 % | 62 % | Gaussian, sigma 0.3..1.4 (0.2..0.7), 3 in 10 anisotropic | Real-ESRGAN |
+| resize chain | 19 % | 50 % | 37 % | one or two sizes, 0.5..1.7 times lowres (0.75..2) | Real-ESRGAN |
+| ringing | 17 % | 40 % | 30 % | unsharp mask up to 1.4 (0.8), mostly along rows; or sinc | Real-ESRGAN |
+| noise | 19 % | 40 % | 31 % | sigma 1..8 of 255 (1..6); some as grain, some in the dark | Real-ESRGAN |
 | gradients in steps | | 12 % | 7 % | 6 or 7 bits | |
 | lost or woven fields | | 8 % | 5 % | a third to all of every second row | |
 | colour beside its lines | | 35 % | 21 % | shifted by up to 2 pixels, bled along rows | |
@@ -105,7 +105,7 @@ def draw(rng: np.random.Generator) -> Recipe:
 
 
 def draw_good(rng: np.random.Generator) -> Recipe:
-    """What a good source went through, with the odds of the second column. The judges' "compressed" pictures are such."""
+    """What a good source went through, with the odds of the second column; judges call such pictures "compressed"."""
     if rng.random() < 0.17:
         return Recipe()
     stored = Recipe(

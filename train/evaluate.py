@@ -65,7 +65,7 @@ def _values(result: Tensor, highres: Tensor) -> Tensor:
 
 
 class Validation:
-    """Measures generators on fixed pairs of the validation pictures' centres: clean, and for "video" compressed and worn.
+    """Measures generators on fixed pairs of the validation pictures' centres: clean; for "video" compressed and worn.
 
     pairs: (lowres [N, 3, 384/scale, 384/scale], highres [N, 3, 384, 384]), float in 0..1 on `device`, by source.
     bicubic: what there is to beat, as `measure` returns it. ValueError when there is no validation picture.

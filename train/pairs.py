@@ -208,7 +208,7 @@ class _Degraded(Dataset[tuple[Tensor, Tensor]]):
 
 
 def closer(window: np.ndarray, times: float, rng: np.random.Generator) -> np.ndarray:
-    """[S, S, 3] uint8 -> a part of it, enlarged `times` to the same size, its edges as steep as before and without halo.
+    """[S, S, 3] uint8 -> a part of it, enlarged `times` to the same size, its edges as steep as before, no halo.
 
     What is only enlarged has soft edges, which a generator would learn to leave soft; so they are sharpened, and no
     pixel leaves the range of its neighbours.

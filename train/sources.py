@@ -139,7 +139,7 @@ def _load(name: str, what: str, device: torch.device | str, scale: int) -> Metho
 def picture_pairs(
     pictures: list[Picture], degradation: str, chosen: Iterable[int] | None = None, scale: int = SCALE
 ) -> Iterator[Pair]:
-    """Pairs of whole pictures, of each clean first, then, if degradation is "video", as a good source and as a worn one.
+    """Pairs of whole pictures: each clean, then, if degradation is "video", as a good source and as a worn one.
 
     The index of a picture in `pictures` decides what it went through. chosen: indices; None for all.
     """

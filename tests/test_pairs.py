@@ -92,7 +92,7 @@ def test_a_closer_look_keeps_edges_steep_and_adds_no_colour(seed: int, times: fl
     window[:, 48:] = 60
     near = closer(window, times, np.random.default_rng(seed))
     assert near.shape == window.shape and near.dtype == np.uint8
-    assert near.min() >= 45 and near.max() <= 215  # Lanczos overshoots a little; sharpening adds nothing to it
+    assert near.min() >= 45 and near.max() <= 215  # bicubic overshoots a little; sharpening adds nothing
     if len(np.unique(near)) > 2:  # the edge is still in the picture
         assert np.abs(np.diff(near[0, :, 1].astype(int))).max() > 60
     assert np.array_equal(near, closer(window, times, np.random.default_rng(seed)))

@@ -216,7 +216,7 @@ def closer(window: np.ndarray, times: float, rng: np.random.Generator) -> np.nda
     size = window.shape[0]
     side = max(1, round(size / times))
     top, left = (int(corner) for corner in rng.integers(0, size - side + 1, 2))
-    part = resize(window[top : top + side, left : left + side], (size, size), "lanczos")
+    part = resize(window[top : top + side, left : left + side], (size, size), "bicubic")
     if side == size:
         return part
     around = np.ones((3, 3), np.uint8)

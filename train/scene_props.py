@@ -1,0 +1,246 @@
+"""Things without a face: machines, abstract shapes and strokes, effects; text of titles, subtitles and credits."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+from train.scene_backdrops import sparkle
+from train.scene_brush import BLACK, WHITE, Brush, Colour, blob, hsv, mix, oval, shade, skia, smooth
+
+_LATIN = (
+    "I will protect you!", "Next time ...", "To be continued", "What are you doing here?", "Wait for me!", "Part two",
+    "It cannot be helped.", "The end", "Somewhere, far away", "Tomorrow we will meet again", "You knew, didn't you?",
+)  # fmt: skip
+_ROLES = (
+    "Director", "Character Design", "Key Animation", "In-Between", "Background Art", "Photography", "Sound", "Music",
+    "Color Design", "Producer", "Editing", "Storyboard", "Animation Director", "Finish Check", "3D CG",
+)  # fmt: skip
+_ROLES_CJK = ("監督", "脚本", "原画", "動画", "背景", "美術", "撮影", "編集", "音楽", "制作", "色彩設計", "作画監督", "仕上げ", "演出", "絵コンテ")
+_GIVEN = ("Aoi", "Kenji", "Mari", "Haruto", "Yui", "Sora", "Naoko", "Ren", "Emi", "Takumi", "Hana", "Jun")
+_FAMILY = ("Sakura", "Hayashi", "Mori", "Tani", "Kawa", "Ishi", "Yama", "Ueno", "Oka", "Hara", "Nishi", "Kita")
+_CJK = "夜の街で君を待つ明日また会おう行け飛べ終わり続く次回第話春夏秋冬空海風火山川光闇心ありがとうサヨナラキミノナハ田中村木林森石原北西南東橋本"
+
+
+# ---- machines ------------------------------------------------------------------------------------------------------
+
+
+def machine(brush: Brush) -> None:
+    """Armour plates with panel lines, rivets, lamps and pipes, some of them mirrored as of a robot."""
+    dice, size = brush.dice, brush.size
+    base = dice.colour((0.05, 0.7), (0.35, 0.95))
+    for _ in range(dice.randint(2, 6)):
+        points = [(dice.uniform(0, 1) * size, dice.uniform(0, 1) * size) for _ in range(4)]
+        thick = dice.uniform(0.015, 0.05) * size
+        colour = shade(base, 0.45)
+        brush.stroke(points, brush.style.ink_on(colour), thick + 2 * brush.width(1.0))
+        brush.stroke(points, colour, thick)
+        brush.stroke(np.array(points) + (-0.2 * thick, -0.2 * thick), shade(colour, 1.5), 0.2 * thick)
+    mirrored = dice.chance(0.4)
+    for _ in range(dice.randint(9, 22)):
+        x, y = dice.uniform(0.1, 0.9) * size, dice.uniform(0.1, 0.95) * size
+        colour = shade(base, dice.uniform(0.7, 1.15)) if dice.chance(0.75) else dice.colour((0.6, 0.9), (0.6, 0.9))
+        wide, high, corners = dice.log(0.05, 0.25) * size, dice.log(0.05, 0.3) * size, dice.randint(4, 7)
+        angles = 2 * np.pi * np.arange(corners) / corners + dice.spread(corners, -0.25, 0.25)
+        lean = dice.uniform(-0.6, 0.6)
+        u, v = wide * np.cos(angles), high * np.sin(angles)
+        plate = np.stack([u * math.cos(lean) - v * math.sin(lean), u * math.sin(lean) + v * math.cos(lean)], 1)
+        for side in (1, -1) if mirrored else (1,):
+            dice_state = dice.getstate()
+            _plate(brush, plate * (side, 1) + (x if side > 0 else size - x, y), colour)
+            if side > 0 and mirrored:
+                dice.setstate(dice_state)
+
+
+def _plate(brush: Brush, plate: np.ndarray, colour: Colour) -> None:
+    dice = brush.dice
+    centre, extent = plate.mean(0), np.ptp(plate, axis=0)
+    brush.cel(plate, colour, 0.0, depth=0.68, reach=0.12)
+    with brush.inside(plate):
+        x, y = (centre - extent * 0.35).tolist()
+        stripe = np.array([(0, -0.5), (0.06, -0.5), (-0.1, 1.0), (-0.16, 1.0)]) * extent + (x, y)
+        brush.fill(stripe, mix(colour, WHITE, 0.6))
+        for _ in range(dice.randint(1, 5)):
+            start = centre + (dice.uniform(-0.4, 0.4) * extent[0], dice.uniform(-0.4, 0.4) * extent[1])
+            bend = start + (dice.uniform(-0.3, 0.3) * extent[0], 0)
+            end = bend + (0, dice.uniform(-0.3, 0.3) * extent[1])
+            brush.line([start, bend, end], brush.style.ink_on(colour), 0.5, 1, 1, curve=False)
+        for _ in range(dice.randint(0, 4)):
+            spot = centre + (dice.uniform(-0.35, 0.35) * extent[0], dice.uniform(-0.35, 0.35) * extent[1])
+            brush.canvas.drawCircle(*spot.tolist(), brush.width(0.8), brush.paint(shade(colour, 0.4)))
+        if dice.chance(0.25):
+            spot, radius = (centre + (0.2 * extent[0], 0)).tolist(), 0.09 * float(extent[0])
+            brush.fill(oval(*spot, radius, radius), shade(colour, 0.3))
+            brush.fill(oval(*spot, 0.6 * radius, 0.6 * radius), hsv(dice.random(), 0.6, 1))
+    brush.outline(plate, colour, 1.0)
+
+
+# ---- abstract ------------------------------------------------------------------------------------------------------
+
+
+def shapes(brush: Brush) -> None:
+    """Blobs of all sizes with cel shadows, folds, hatching and outlines, and strokes across: every width and angle."""
+    dice, size, pen = brush.dice, brush.size, brush.style.pen
+    for _ in range(dice.randint(6, 20)):
+        x, y, radius = dice.uniform(-0.05, 1.05) * size, dice.uniform(-0.05, 1.05) * size, dice.log(0.05, 0.5) * size
+        curve, colour = blob(dice, x, y, radius), dice.colour()
+        brush.fill(curve, colour)
+        with brush.inside(curve):
+            for _ in range(dice.randint(0, 3)):
+                tint = shade(colour, dice.uniform(0.55, 0.92)) if dice.chance(0.75) else mix(colour, WHITE, dice.uniform(0.2, 0.6))
+                soft = dice.uniform(3, 25) if dice.chance(0.15) else 0.0
+                brush.fill(blob(dice, x + dice.uniform(-1, 1) * radius, y + dice.uniform(-1, 1) * radius, radius * dice.uniform(0.3, 1.1)), tint, blur=soft)
+            if dice.chance(0.5):
+                _folds(brush, (x, y), radius, colour)
+            if dice.chance(0.15):
+                pitch = pen * dice.uniform(2, 5) + 2
+                brush.hatch(curve, brush.style.ink_on(colour), pitch, dice.uniform(0, math.pi), brush.width(0.45))
+        if dice.chance(0.85):
+            brush.outline(curve, colour, dice.uniform(0.6, 1.4))
+    for _ in range(dice.randint(0, 14)):
+        points = np.array([(dice.uniform(0, size), dice.uniform(0, size)) for _ in range(4)])
+        if dice.chance(0.7):
+            points = points[0] + (points - points[0]) * 0.4
+        brush.line(points, None, dice.uniform(0.5, 1.6), *dice.choice(((0, 0), (1, 1), (1, 0), (0, 1))))
+
+
+def _folds(brush: Brush, centre: tuple[float, float], radius: float, colour: Colour) -> None:
+    """Strokes as of hair or cloth: about the same way, or every way."""
+    dice = brush.dice
+    ink = brush.style.ink_on(colour) if dice.chance(0.7) else shade(colour, dice.uniform(0.5, 0.85))
+    way, wild = dice.uniform(0, 2 * math.pi), dice.chance(0.4)
+    for _ in range(dice.randint(4, 26)):
+        start = np.array(centre) + dice.spread(2, -radius, radius)
+        angle = dice.uniform(0, 2 * math.pi) if wild else way + dice.uniform(-0.25, 0.25)
+        reach = dice.uniform(0.3, 1.2) * radius * np.array([math.cos(angle), math.sin(angle)])
+        points = [start, start + 0.33 * reach + dice.spread(2, -0.12, 0.12) * radius, start + 0.66 * reach, start + reach]
+        brush.line(points, ink, dice.uniform(0.35, 1.3), dice.choice((0, 0.2, 1)), dice.choice((0, 0, 1)))
+
+
+# ---- effects -------------------------------------------------------------------------------------------------------
+
+
+def effect(brush: Brush) -> None:
+    """Sparkles, lightning, rain, snow, petals or an explosion, in front of everything."""
+    dice, size = brush.dice, brush.size
+    kind = dice.choice(("sparkles", "lightning", "rain", "snow", "petals", "explosion", "marks"))
+    if kind == "sparkles":
+        for _ in range(dice.randint(6, 26)):
+            sparkle(brush, dice.uniform(0, size), dice.uniform(0, size), dice.log(6, 70), hsv(dice.random(), dice.uniform(0, 0.4), 1))
+    elif kind == "lightning":
+        points = [(dice.uniform(0, size), -5.0)]
+        while points[-1][1] < size:
+            points.append((points[-1][0] + dice.gauss(0, 0.06) * size, points[-1][1] + dice.uniform(0.03, 0.1) * size))
+        colour = hsv(dice.random(), 0.5, 1)
+        path = np.array(points)
+        for width, alpha in ((40, 0.15), (18, 0.3), (9, 0.7)):
+            paint = brush.paint(colour, alpha, width * 0.3)
+            paint.setStyle(skia.Paint.kStroke_Style)
+            paint.setStrokeWidth(width)
+            line = skia.Path()
+            line.addPoly([skia.Point(*point) for point in path.tolist()], False)
+            brush.canvas.drawPath(line, paint)
+        brush.stroke(path, WHITE, brush.width(0.7), curve=False)
+    elif kind == "rain":
+        places = np.stack([dice.spread(140, 0, 1), dice.spread(140, 0, 1)], 1) * size
+        length = dice.spread(140, 20, 90)[:, None]
+        brush.blades(places, places + length * (-0.3, 1.0), 0.0, dice.uniform(0.8, 2.2), (0.9, 0.95, 1), dice.uniform(0.3, 0.8))
+    elif kind == "snow":
+        for _ in range(dice.randint(60, 200)):
+            brush.canvas.drawCircle(dice.uniform(0, size), dice.uniform(0, size), dice.log(1.2, 12), brush.paint(WHITE, dice.uniform(0.6, 1), dice.choice((0, 0, 3))))
+    elif kind == "petals":
+        for _ in range(dice.randint(20, 80)):
+            x, y, reach, turn = dice.uniform(0, size), dice.uniform(0, size), dice.log(6, 26), dice.uniform(0, 6)
+            petal = [(x + reach * far * math.cos(turn + angle), y + 0.6 * reach * far * math.sin(turn + angle)) for angle, far in ((0, 1.3), (1.2, 0.7), (2.6, 0.9), (3.6, 0.9), (5, 0.7))]
+            brush.fill(smooth(petal), hsv(0.95, dice.uniform(0.15, 0.4), 1))
+    elif kind == "explosion":
+        x, y = dice.uniform(0.2, 0.8) * size, dice.uniform(0.4, 0.9) * size
+        for step, colour in enumerate((hsv(0.06, 0.3, 0.25), hsv(0.05, 0.75, 0.8), hsv(0.12, 0.75, 1), hsv(0.15, 0.25, 1))):
+            path = skia.Path()
+            for _ in range(24 - 5 * step):
+                angle, far = dice.uniform(0, 6.28), dice.uniform(0, 0.2 - 0.04 * step) * size
+                path.addCircle(x + far * math.cos(angle), y + 0.8 * far * math.sin(angle), dice.uniform(0.03, 0.075) * size * (1 - 0.18 * step))
+            brush.fill(path, colour)
+    else:  # drops of sweat, lines of surprise
+        x, y = dice.uniform(0.2, 0.8) * size, dice.uniform(0.1, 0.4) * size
+        for i in range(dice.randint(3, 7)):
+            angle = -2.4 + 0.35 * i
+            way = np.array([math.cos(angle), math.sin(angle)]) * size
+            brush.line([(x, y) + 0.08 * way, (x, y) + dice.uniform(0.12, 0.2) * way], None, 1.2, 1, 0)
+
+
+# ---- text ----------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=8)
+def _typeface(cjk: bool, bold: bool, name: str) -> skia.Typeface | None:
+    """A face for this kind of text out of those installed, or None."""
+    manager = skia.FontMgr()
+    style = skia.FontStyle.Bold() if bold else skia.FontStyle.Normal()
+    if cjk:
+        return manager.matchFamilyStyleCharacter(name, style, ["ja"], ord("夜"))
+    return manager.matchFamilyStyle(name, style) or skia.Typeface(name, style)
+
+
+def write(brush: Brush, text: str, x: float, y: float, height: float, face: skia.Typeface | None, colour: Colour, edge: float, middle: bool) -> None:
+    """Text on the line y. edge: of a dark outline, pixels. What the face has no glyph for is left out."""
+    if face is None:
+        return
+    font = skia.Font(face, height)
+    font.setEdging(skia.Font.Edging.kAntiAlias)
+    font.setSubpixel(True)
+    text = "".join(letter for letter in text if letter == " " or font.unicharToGlyph(ord(letter)))
+    if not text.strip():
+        return
+    blob_of_text = skia.TextBlob.MakeFromString(text, font)
+    if middle:
+        x -= font.measureText(text) / 2
+    if edge > 0:
+        dark = mix(colour, BLACK, 0.92) if sum(colour) > 1.2 else WHITE
+        paint = brush.paint(dark)
+        paint.setStyle(skia.Paint.kStroke_Style)
+        paint.setStrokeJoin(skia.Paint.kRound_Join)
+        paint.setStrokeWidth(2 * edge)
+        brush.canvas.drawTextBlob(blob_of_text, x, y, paint)
+    brush.canvas.drawTextBlob(blob_of_text, x, y, brush.paint(colour))
+
+
+def _words(brush: Brush, cjk: bool) -> str:
+    dice = brush.dice
+    return "".join(dice.choice(_CJK) for _ in range(dice.randint(3, 13))) if cjk else dice.choice(_LATIN)
+
+
+def caption(brush: Brush) -> None:
+    """A subtitle of one or two lines, or a large title."""
+    dice, size = brush.dice, brush.size
+    cjk = dice.chance(0.5)
+    face = _typeface(cjk, dice.chance(0.6), dice.choice(("", "serif") if not cjk else ("", "Noto Serif CJK JP")))
+    colour = WHITE if dice.chance(0.7) else dice.colour((0.2, 0.9), (0.7, 1))
+    if dice.chance(0.7):
+        height = dice.log(22, 56)
+        for i in range(dice.randint(1, 2)):
+            write(brush, _words(brush, cjk), size / 2, 0.94 * size - 1.25 * i * height, height, face, colour, height * dice.uniform(0.03, 0.08), True)
+    else:
+        height = dice.log(60, 0.2 * size)
+        write(brush, _words(brush, cjk)[:9], size / 2, dice.uniform(0.3, 0.8) * size, height, face, colour, dice.choice((0.0, 0.04 * height)), True)
+
+
+def credits_roll(brush: Brush, extent: float = 1.0) -> None:
+    """Lines of small text: roles and names in one or two columns. extent: how far down, sides of the picture."""
+    dice, size = brush.dice, brush.size
+    cjk, height = dice.chance(0.5), dice.log(13, 30)
+    face = _typeface(cjk, dice.chance(0.3), dice.choice(("", "serif") if not cjk else ("", "Noto Serif CJK JP")))
+    colour = WHITE if dice.chance(0.8) else BLACK
+    edge = dice.choice((0.0, 1.2))
+    y = dice.uniform(1, 3) * height
+    while y < extent * size:
+        names = [f"{dice.choice(_GIVEN)} {dice.choice(_FAMILY)}" if not cjk else "".join(dice.choice(_CJK[-14:]) for _ in range(4)) for _ in range(dice.randint(1, 6))]
+        role = dice.choice(_ROLES_CJK) if cjk else dice.choice(_ROLES)
+        for i, name in enumerate(names):
+            if i == 0:
+                write(brush, role, 0.3 * size, y, height * 0.9, face, mix(colour, hsv(0.12, 0.6, 0.9), 0.3), edge, True)
+            write(brush, name, 0.66 * size, y, height, face, colour, edge, True)
+            y += 1.4 * height
+        y += 1.2 * height

@@ -296,5 +296,5 @@ def _profile_eye(head: Head) -> None:
     if not traits.male:
         head.line([(0.345, y - 0.8 * h), (0.38, y - 1.0 * h)], 1.0, 1.0, 0.05)
     head.line([(0.315, y + 0.85 * h), (0.26, y + 0.85 * h), (0.215, y + 0.45 * h)], 0.6)
-    brow = [(0.375, y - 1.75 * h), (0.29, y - 2.15 * h), (0.19, y - 1.75 * h)]
+    brow = [(0.355, y - 1.75 * h), (0.29, y - 2.15 * h), (0.19, y - 1.75 * h)]
     head.line(brow, 2.2 if traits.male else 1.3, 0.6, 0.1, ink=mix(shade(traits.hair, 0.45), head.ink, 0.4))

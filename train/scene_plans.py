@@ -45,8 +45,8 @@ class Plan:
         dice = Dice(words)
         style = Style.draw(dice)
         kind = dice.random()
-        painted = _layer(dice.choice(PAINTED), f"{words}/back", _painted)
-        graphic = _layer(dice.choice(GRAPHIC), f"{words}/back", _blurred_at_times)
+        painted = _layer(dice.choice(PAINTED), f"{words}/back", _finish(dice, True))
+        graphic = _layer(dice.choice(GRAPHIC), f"{words}/back", _finish(dice, False))
         back = painted if dice.chance(0.6) else graphic
         front: list[Layer] = []
         if kind < 0.08:
@@ -109,18 +109,19 @@ def _cast(brush: Brush, mouth: int | None) -> None:
 # ---- what becomes of a background ----------------------------------------------------------------------------------
 
 
-def _painted(pixels: np.ndarray, dice: Dice) -> np.ndarray:
-    """Paint that is not quite even, in half of them; then out of focus, in a third."""
-    if dice.chance(0.5):
-        pixels = _textured(pixels, dice)
-    return _blurred_at_times(pixels, dice)
+def _finish(dice: Dice, painted: bool) -> Finish | None:
+    """Paint that is not quite even, for half of the painted ones; out of focus, a third. None: neither."""
+    textured = painted and dice.chance(0.5)
+    sigma = dice.log(1.0, 9.0) if dice.chance(0.3) else 0.0
+    if not textured and not sigma:
+        return None
 
+    def finish(pixels: np.ndarray, own: Dice) -> np.ndarray:
+        if textured:
+            pixels = _textured(pixels, own)
+        return cv2.GaussianBlur(pixels, (0, 0), sigma) if sigma else pixels
 
-def _blurred_at_times(pixels: np.ndarray, dice: Dice) -> np.ndarray:
-    if not dice.chance(0.3):
-        return pixels
-    sigma = dice.log(1.0, 9.0)
-    return cv2.GaussianBlur(pixels, (0, 0), sigma)
+    return finish
 
 
 def _textured(pixels: np.ndarray, dice: Dice) -> np.ndarray:
@@ -131,7 +132,8 @@ def _textured(pixels: np.ndarray, dice: Dice) -> np.ndarray:
         coarse = rng.random((int(height / grain) + 3, int(width / grain) + 3), np.float32) - 0.5
         texture += share * cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     strength = np.float32(dice.uniform(0.06, 0.25))
-    return cv2.convertScaleAbs(pixels * (1 + strength * texture)[:, :, None])
+    texture = 1 + strength * texture
+    return cv2.multiply(pixels, cv2.merge([texture] * 3), dtype=cv2.CV_8U)
 
 
 # ---- light on everything -------------------------------------------------------------------------------------------

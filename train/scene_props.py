@@ -103,6 +103,8 @@ def shapes(brush: Brush) -> None:
         points = np.array([(dice.uniform(0, size), dice.uniform(0, size)) for _ in range(4)])
         if dice.chance(0.7):
             points = points[0] + (points - points[0]) * 0.4
+        if dice.chance(0.6):  # one sweep instead of a scribble
+            points[1:3] = points[0] + (points[3] - points[0]) * [[0.33], [0.66]] + (points[1:3] - points[0]) * 0.15
         brush.line(points, None, dice.uniform(0.5, 1.6), *dice.choice(((0, 0), (1, 1), (1, 0), (0, 1))))
 
 
@@ -110,7 +112,7 @@ def _folds(brush: Brush, centre: tuple[float, float], radius: float, colour: Col
     """Strokes as of hair or cloth: about the same way, or every way."""
     dice = brush.dice
     ink = brush.style.ink_on(colour) if dice.chance(0.7) else shade(colour, dice.uniform(0.5, 0.85))
-    way, wild = dice.uniform(0, 2 * math.pi), dice.chance(0.4)
+    way, wild = dice.uniform(0, 2 * math.pi), dice.chance(0.12)
     for _ in range(dice.randint(4, 26)):
         start = np.array(centre) + dice.spread(2, -radius, radius)
         angle = dice.uniform(0, 2 * math.pi) if wild else way + dice.uniform(-0.25, 0.25)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import cv2
 import numpy as np
 
 from train.crops import FLAT, choose_crops
@@ -115,7 +116,7 @@ def _crossed(pixels: np.ndarray, dice: Dice) -> np.ndarray:
     size = pixels.shape[0]
     surface = _surface(size)
     canvas = surface.getCanvas()
-    canvas.drawImage(skia.Image.fromarray(_opaque(pixels), colorType=skia.kRGBA_8888_ColorType), 0, 0)
+    canvas.drawImage(_image(pixels), 0, 0)
     brush = Brush(canvas, dice, size, Style.draw(dice))
     while nearly_flat(pixels := _pixels(surface)):
         for _ in range(12):
@@ -127,44 +128,41 @@ def _crossed(pixels: np.ndarray, dice: Dice) -> np.ndarray:
 
 
 def _surface(size: int) -> skia.Surface:
-    return skia.Surface.MakeRaster(skia.ImageInfo.Make(size, size, skia.kRGBA_8888_ColorType, skia.kPremul_AlphaType))
+    # Blue first is what Skia is fast with.
+    return skia.Surface.MakeRaster(skia.ImageInfo.Make(size, size, skia.kBGRA_8888_ColorType, skia.kPremul_AlphaType))
 
 
 def _pixels(surface: skia.Surface) -> np.ndarray:
-    array = surface.makeImageSnapshot().toarray(colorType=skia.kRGBA_8888_ColorType)
-    return np.ascontiguousarray(array[:, :, :3])
+    """What an opaque surface shows, [size, size, 3] uint8 RGB."""
+    return cv2.cvtColor(surface.makeImageSnapshot().toarray(colorType=skia.kBGRA_8888_ColorType), cv2.COLOR_BGRA2RGB)
 
 
-def _opaque(pixels: np.ndarray) -> np.ndarray:
-    return np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+def _image(pixels: np.ndarray) -> skia.Image:
+    return skia.Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGRA), colorType=skia.kBGRA_8888_ColorType)
 
 
 def _still(words: str, size: int) -> np.ndarray:
     from train.scene_plans import Plan
 
     plan = Plan.draw(words)
-    return _developed(plan, [(_raster(plan, layer, size), 0, 0) for layer in plan.layers], size)
-
-
-def _raster(plan: Plan, layer: Layer, size: int, mouth: int | None = None) -> skia.Image:
-    """A layer on its own, size x size, transparent where it shows nothing."""
     surface = _surface(size)
+    for layer in plan.layers:
+        _draw(surface, plan, layer, size)
+    return _developed(surface, plan, size)
+
+
+def _draw(surface: skia.Surface, plan: Plan, layer: Layer, size: int, mouth: int | None = None) -> None:
+    """A layer over what is there already."""
     layer.draw(Brush(surface.getCanvas(), Dice(layer.words), size, plan.style), mouth)
-    if layer.finish is None:
-        return surface.makeImageSnapshot()
-    pixels = layer.finish(_pixels(surface), Dice(layer.words, "finish"))
-    return skia.Image.fromarray(_opaque(pixels), colorType=skia.kRGBA_8888_ColorType)
+    if layer.finish is not None:
+        surface.getCanvas().drawImage(_image(layer.finish(_pixels(surface), Dice(layer.words, "finish"))), 0, 0)
 
 
-def _developed(plan: Plan, images: list[tuple[skia.Image, int, int]], size: int) -> np.ndarray:
-    """Layers, with the place of the window on each -> what the camera sees, [size, size, 3] uint8."""
+def _developed(surface: skia.Surface, plan: Plan, size: int) -> np.ndarray:
+    """The light on everything, and what the camera makes of it: [size, size, 3] uint8."""
     from train.scene_plans import develop, grade
 
-    surface = _surface(size)
-    canvas = surface.getCanvas()
-    for image, x, y in images:
-        canvas.drawImage(image, -x, -y)
-    grade(canvas, Dice(plan.words, "grade"), size)
+    grade(surface.getCanvas(), Dice(plan.words, "grade"), size)
     return develop(_pixels(surface), Dice(plan.words, "develop"))
 
 
@@ -192,15 +190,18 @@ def _frames(plan: Plan, motion: Motion, size: int) -> Iterator[np.ndarray]:
     for (x, y), mouth in zip(motion.views.tolist(), motion.mouths):
         state = (x, y, mouth)
         if last is None or last[0] != state:
-            images = []
+            surface = _surface(size)
             for index, layer in enumerate(plan.layers):
                 key = (index, mouth if layer.place == "near" else None)
                 fixed = (layer.place == "text") != motion.rolls
                 if key not in drawn:
-                    drawn[key] = _raster(plan, layer, size + (0 if fixed else motion.margin), mouth)
+                    side = size + (0 if fixed else motion.margin)
+                    own = _surface(side)
+                    _draw(own, plan, layer, side, mouth)
+                    drawn[key] = own.makeImageSnapshot()
                 share = 0.0 if fixed else motion.far if layer.place == "far" else 1.0
-                images.append((drawn[key], round(share * x), round(share * y)))
-            last = state, _developed(plan, images, size)
+                surface.getCanvas().drawImage(drawn[key], -round(share * x), -round(share * y))
+            last = state, _developed(surface, plan, size)
         yield last[1].copy()
 
 

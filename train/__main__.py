@@ -13,7 +13,7 @@ import click
 
 from train.options import Options, distil_options, metadata_option, run_options
 
-_ELSEWHERE = {"prepare": "train.prepare", "evaluate": "train.evaluate", "study": "train.study", "scenes": "train.scenes"}
+_ELSEWHERE = {name: f"train.{name}" for name in ("prepare", "scenes", "evaluate", "study")}
 
 
 class _Lazy(click.Group):
@@ -34,6 +34,7 @@ def main() -> None:
 
     \b
     python -m train prepare STILLS...     pictures -> runs/pack
+    python -m train scenes OUT            pictures drawn by program
     python -m train srwgan-gp             -> runs/srwgan-gp/generator.safetensors
     python -m train evaluate              figures and strips of all that was trained
     """

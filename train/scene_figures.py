@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 
-from train.scene_brush import Brush, Colour, Dice, Points, mix, shade, smooth
+from train.scene_brush import Brush
+from train.scene_faces import face
 from train.scene_hair import before, behind
-from train.scene_heads import PROFILE, Head, Traits, face
+from train.scene_heads import PROFILE, Head, Traits
+from train.scene_style import Colour, Dice, Points, mix, shade, smooth
 
 _HEAD_PENS = 20  # a head is at least so many pens high: thicker lines would fill a face
 

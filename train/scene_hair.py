@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
-from train.scene_brush import WHITE, Colour, Dice, Points, mix, oval, path_of, shade, smooth
+from train.scene_brush import path_of
 from train.scene_heads import PROFILE, Head
+from train.scene_style import WHITE, Colour, Dice, Points, mix, oval, shade, smooth
 
 
 def _dark(head: Head, depth: float = 0.74) -> Colour:
@@ -83,7 +84,7 @@ def _tails(head: Head) -> None:
     elif style == "bun":
         for side in (-1, 1) if head.view != PROFILE else (-1,):
             x, y = head.at((side * 0.35, -0.52)).tolist()
-            head.brush.cel(oval(x, y, 0.15 * head.height, 0.15 * head.height), head.traits.hair)
+            head.brush.cel(oval((x, y), 0.15 * head.height, 0.15 * head.height), head.traits.hair)
             for i in range(-1, 2):
                 head.line([(side * 0.35 - 0.1, -0.52 + 0.05 * i), (side * 0.35, -0.55 + 0.05 * i), (side * 0.35 + 0.1, -0.52 + 0.05 * i)], 0.6, ink=_strand(head))
     elif style == "spiky":

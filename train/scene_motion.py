@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from train.scene_brush import Dice
+from train.scene_style import Dice
 
 KINDS = ("hold", "mouth", "pan", "pull", "slide", "shake", "roll")
 _ON = 3  # frames that a mouth stays as it is

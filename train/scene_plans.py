@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from train.scene_backdrops import GRAPHIC, PAINTED, plain
-from train.scene_brush import BLACK, Brush, Colour, Dice, Style, hsv, skia
+from train.scene_backdrops import PAINTED
+from train.scene_brush import Brush, skia
 from train.scene_figures import figure, smallest_head
-from train.scene_props import caption, credits_roll, effect, machine, shapes
+from train.scene_grounds import GRAPHIC, plain
+from train.scene_props import effect, machine, shapes
+from train.scene_style import BLACK, Colour, Dice, Style, hsv
+from train.scene_text import caption, credits_roll
 
 # Draws on a brush whose dice are the layer's own; the number is a figure's mouth, None: its own.
 Drawing = Callable[[Brush, int | None], None]
@@ -177,7 +180,7 @@ def develop(pixels: np.ndarray, dice: Dice) -> np.ndarray:
         side = pixels.shape[0]
         sigma, strength = dice.uniform(8, 30) / 4, dice.uniform(0.15, 0.45)
         small = cv2.resize(pixels, (side // 4, side // 4), interpolation=cv2.INTER_AREA)
-        bright = cv2.convertScaleAbs(cv2.GaussianBlur(cv2.subtract(small, (90, 90, 90, 0)), (0, 0), sigma), alpha=1.4 * strength)
+        bright = cv2.convertScaleAbs(cv2.GaussianBlur(cv2.subtract(small, np.full_like(small, 90)), (0, 0), sigma), alpha=1.4 * strength)
         glow = cv2.resize(bright, (side, side), interpolation=cv2.INTER_LINEAR)
         pixels = cv2.bitwise_not(cv2.multiply(cv2.bitwise_not(pixels), cv2.bitwise_not(glow), scale=1 / 255))
     if dice.chance(0.03):

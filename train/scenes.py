@@ -20,7 +20,8 @@ import numpy as np
 
 from train.crops import FLAT, choose_crops
 from train.pack import CROP, encode_png
-from train.scene_brush import MISSING, Brush, Dice, Style, skia
+from train.scene_brush import MISSING, Brush, skia
+from train.scene_style import Dice, Style
 
 if TYPE_CHECKING:
     from train.scene_motion import Motion

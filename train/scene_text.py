@@ -29,7 +29,10 @@ def _typeface(cjk: bool, bold: bool, name: str) -> skia.Typeface | None:
     style = skia.FontStyle.Bold() if bold else skia.FontStyle.Normal()
     if cjk:
         return manager.matchFamilyStyleCharacter(name, style, ["ja"], ord("夜"))
-    return manager.matchFamilyStyle(name, style) or skia.Typeface(name, style)
+    try:
+        return manager.matchFamilyStyle(name, style) or skia.Typeface(name, style)
+    except TypeError:  # no font at all is installed
+        return None
 
 
 def write(brush: Brush, text: str, x: float, y: float, height: float, face: skia.Typeface | None, colour: Colour, edge: float, middle: bool) -> None:
@@ -77,15 +80,15 @@ def caption(brush: Brush) -> None:
         write(brush, _words(brush, cjk), size / 2, dice.uniform(0.3, 0.8) * size, height, face, colour, dice.choice((0.0, 0.04 * height)), True)
 
 
-def credits_roll(brush: Brush, extent: float = 1.0) -> None:
-    """Lines of small text: roles and names in one or two columns. extent: how far down, sides of the picture."""
+def credits_roll(brush: Brush) -> None:
+    """Lines of small text: roles and names in two columns, down to the end of the canvas, which may be a long one."""
     dice, size = brush.dice, brush.size
     cjk, height = dice.chance(0.5), dice.log(13, 30)
     face = _typeface(cjk, dice.chance(0.3), dice.choice(("", "serif") if not cjk else ("", "Noto Serif CJK JP")))
     colour = WHITE if dice.chance(0.8) else BLACK
     edge = dice.choice((0.0, 1.2))
     y = dice.uniform(1, 3) * height
-    while y < extent * size:
+    while y < brush.canvas.getBaseLayerSize().height():
         names = [f"{dice.choice(_GIVEN)} {dice.choice(_FAMILY)}" if not cjk else "".join(dice.choice(_CJK[-14:]) for _ in range(4)) for _ in range(dice.randint(1, 6))]
         role = dice.choice(_ROLES_CJK) if cjk else dice.choice(_ROLES)
         for i, name in enumerate(names):

@@ -198,7 +198,7 @@ def _frames(plan: Plan, motion: Motion, size: int) -> Iterator[np.ndarray]:
                 if key not in drawn:
                     side = size + (0 if fixed else motion.margin)
                     own = _surface(side)
-                    _draw(own, plan, layer, side, mouth)
+                    _draw(own, plan, layer, size if layer.place == "text" else side, mouth)
                     drawn[key] = own.makeImageSnapshot()
                 share = 0.0 if fixed else motion.far if layer.place == "far" else 1.0
                 surface.getCanvas().drawImage(drawn[key], -round(share * x), -round(share * y))

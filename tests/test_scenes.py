@@ -1,4 +1,4 @@
-"""Drawn scenes: decided by seed and number alone, never flat, lines of every width, and of use to prepare and training."""
+"""Drawn scenes: decided by seed and number, never flat, lines of every width; as material of prepare and training."""
 
 from __future__ import annotations
 

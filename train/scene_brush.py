@@ -132,7 +132,9 @@ class Brush:
         )  # fmt: skip
         self.canvas.drawPath(path_of(curve, closed), paint)
 
-    def blades(self, roots: np.ndarray, tips: np.ndarray, bend: float, width: float, colour: Colour, alpha: float = 1.0) -> None:
+    def blades(
+        self, roots: np.ndarray, tips: np.ndarray, bend: float, width: float, colour: Colour, alpha: float = 1.0
+    ) -> None:
         """Many leaf-shaped strokes at once: [N, 2] roots and tips. bend: share of their length."""
         path = skia.Path()
         for (x0, y0), (x1, y1) in zip(roots.tolist(), tips.tolist()):

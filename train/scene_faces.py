@@ -33,20 +33,26 @@ def _front(head: Head) -> np.ndarray:
         (far * (0.37 - 0.03 * strong), 0.04), (far * (0.36 + 0.005 * strong), -0.12), (far * 0.34, -0.3),
         (far * 0.2, -0.52), (near * 0.2, -0.52),
     ]  # fmt: skip
-    for ear in (-1, 1):
-        place = ear * 0.375 + 0.16 * turn * (1 if ear * side < 0 else 0)
-        if strong > 0.55 and ear == far:
-            continue
-        shape = smooth(head.at([(place - ear * 0.02, -0.03), (place + ear * 0.055, -0.07), (place + ear * 0.06, 0.05), (place, 0.13)]))
-        brush.cel(shape, shade(traits.skin, 0.96), 0.8, shaded=False)
-        head.line([(place + ear * 0.04, -0.03), (place + ear * 0.015, 0.0), (place + ear * 0.025, 0.06)], 0.5)
+    _ears(head, strong, side)
     curve = smooth(head.at(edge))
     brush.fill(curve, traits.skin)
     with brush.inside(curve):
         if brush.dice.chance(0.5):
             light = brush.style.light
-            shadow = [(-light * u, v) for u, v in ((0.26, -0.5), (0.27, -0.05), (0.24, 0.2), (0.1, 0.42), (-0.05, 0.52), (0.6, 0.6), (0.6, -0.5))]
-            brush.fill(smooth(head.at(shadow)), brush.style.shadow(traits.skin, 0.86))
+            shadow = [
+                (-light * u, v)
+                for u, v in (
+                    (0.26, -0.5),
+                    (0.27, -0.05),
+                    (0.24, 0.2),
+                    (0.1, 0.42),
+                    (-0.05, 0.52),
+                    (0.6, 0.6),
+                    (0.6, -0.5),
+                )
+            ]
+            soft = 0.03 * head.height if brush.dice.chance(brush.style.airbrush) else 0.0
+            brush.fill(smooth(head.at(shadow)), brush.style.shadow(traits.skin, 0.86), blur=soft)
         if traits.blush:
             _blush(head, [(head.around(0.22 * s), 0.2) for s in (-1, 1)])
     brush.line(curve[5:95:4], head.ink, 1.2, 0.5, 0.5)
@@ -62,6 +68,22 @@ def _front(head: Head) -> np.ndarray:
     if traits.glasses:
         _glasses(head)
     return curve
+
+
+def _ears(head: Head, strong: float, side: float) -> None:
+    """side: the one the face is turned to, whose ear is hidden by a strong turn (0..1)."""
+    brush, traits, turn, far = head.brush, head.traits, head.turn, side
+    for ear in (-1, 1):
+        place = ear * 0.375 + 0.16 * turn * (1 if ear * side < 0 else 0)
+        if strong > 0.55 and ear == far:
+            continue
+        shape = smooth(
+            head.at(
+                [(place - ear * 0.02, -0.03), (place + ear * 0.055, -0.07), (place + ear * 0.06, 0.05), (place, 0.13)]
+            )
+        )
+        brush.cel(shape, shade(traits.skin, 0.96), 0.8, shaded=False)
+        head.line([(place + ear * 0.04, -0.03), (place + ear * 0.015, 0.0), (place + ear * 0.025, 0.06)], 0.5)
 
 
 def _blush(head: Head, places: list[tuple[float, float]]) -> None:
@@ -88,8 +110,12 @@ def _eye(head: Head, way: int) -> None:
         return x + far * u * w, y + v * h
 
     if w * head.height < _SMALL_EYE / 2:
-        brush.fill(oval(head.at((x, y)), max(1.2, w * head.height * 0.7), h * head.height * 0.8), shade(traits.eye, 0.35))
-        head.line([place(-1, -0.4), place(0, -0.95), place(1.1, -0.3)], min(1.0, 0.12 * h * head.height / brush.style.pen))
+        brush.fill(
+            oval(head.at((x, y)), max(1.2, w * head.height * 0.7), h * head.height * 0.8), shade(traits.eye, 0.35)
+        )
+        head.line(
+            [place(-1, -0.4), place(0, -0.95), place(1.1, -0.3)], min(1.0, 0.12 * h * head.height / brush.style.pen)
+        )
         return
     upper = [place(-0.98, -0.1), place(-0.5, -0.82), place(0.2, -0.95), place(0.8, -0.55), place(1.02, 0.0)]
     lower = [place(0.85, 0.62), place(0.15, 0.98), place(-0.6, 0.78)]
@@ -106,7 +132,12 @@ def _eye(head: Head, way: int) -> None:
     head.line([*upper, place(1.22, 0.12)], traits.lid * 1.3, 0.35, 0.1)
     if not traits.male:
         for lash in (0.75, 1.0):
-            head.line([place(lash, -0.55 + (lash - 0.75) * 1.6), place(lash + 0.32, -0.8 + (lash - 0.75) * 1.6)], 1.0, 1.0, 0.05)
+            head.line(
+                [place(lash, -0.55 + (lash - 0.75) * 1.6), place(lash + 0.32, -0.8 + (lash - 0.75) * 1.6)],
+                1.0,
+                1.0,
+                0.05,
+            )
     soft = mix(head.ink, traits.skin, 0.2)
     head.line([place(0.9, 0.55), place(0.15, 1.0), place(-0.45, 0.88)], 0.7, ink=soft)
     head.line([place(-0.7, -1.12), place(0.1, -1.32), place(0.85, -1.0)], 0.6, ink=soft)
@@ -121,14 +152,18 @@ def _iris(head: Head, centre: tuple[float, float], across: float, down: float) -
     w, h = across * head.height, down * head.height
     whole = oval((x, y), w, h)
     if brush.style.airbrush:
-        brush.cover([(shade(eye, 0.25), 1), (shade(eye, 0.75), 1), (mix(eye, WHITE, 0.4), 1)], (x, y - h), (x, y + h), whole)
+        brush.cover(
+            [(shade(eye, 0.25), 1), (shade(eye, 0.75), 1), (mix(eye, WHITE, 0.4), 1)], (x, y - h), (x, y + h), whole
+        )
     else:
         brush.fill(whole, eye)
         with brush.inside(whole):
             brush.fill(oval((x, y - 0.55 * h), 1.2 * w, 0.95 * h), shade(eye, 0.5))
             brush.fill(oval((x, y + 0.62 * h), 0.6 * w, 0.28 * h), mix(eye, WHITE, 0.4))
     brush.fill(oval((x, y - 0.05 * h), 0.4 * w, 0.42 * h), shade(eye, 0.16))
-    brush.outline(whole, None if head.brush.style.own == 0 else shade(eye, 0.5), min(0.7, 0.1 * w / brush.style.pen + 0.2))
+    brush.outline(
+        whole, None if head.brush.style.own == 0 else shade(eye, 0.5), min(0.7, 0.1 * w / brush.style.pen + 0.2)
+    )
 
 
 def _glints(head: Head, centre: tuple[float, float], across: float, down: float) -> None:
@@ -153,12 +188,28 @@ def _mouth(head: Head, x: float, y: float) -> None:
         head.line([(x - wide, y), (x, y + bend), (x + wide, y - 0.004)], 1.0, 0.3, 0.3)
         return
     deep = 0.035 if head.mouth == 1 else 0.085
-    shape = smooth(head.at([(x - wide, y - 0.008), (x, y - 0.016), (x + wide, y - 0.008), (x + 0.65 * wide, y + 0.75 * deep), (x, y + deep), (x - 0.65 * wide, y + 0.75 * deep)]))
+    shape = smooth(
+        head.at(
+            [
+                (x - wide, y - 0.008),
+                (x, y - 0.016),
+                (x + wide, y - 0.008),
+                (x + 0.65 * wide, y + 0.75 * deep),
+                (x, y + deep),
+                (x - 0.65 * wide, y + 0.75 * deep),
+            ]
+        )
+    )
     brush.fill(shape, hsv(0.99, 0.62, 0.48))
     with brush.inside(shape):
-        brush.fill(oval(head.at((x, y + deep)), wide * 0.8 * head.height, deep * 0.5 * head.height), hsv(0.99, 0.42, 0.9))
+        brush.fill(
+            oval(head.at((x, y + deep)), wide * 0.8 * head.height, deep * 0.5 * head.height), hsv(0.99, 0.42, 0.9)
+        )
         if head.mouth == 2:
-            brush.fill(head.at([(x - 0.1, y - 0.05), (x + 0.1, y - 0.05), (x + 0.1, y + 0.006), (x - 0.1, y + 0.006)]), (0.98, 0.98, 1.0))
+            brush.fill(
+                head.at([(x - 0.1, y - 0.05), (x + 0.1, y - 0.05), (x + 0.1, y + 0.006), (x - 0.1, y + 0.006)]),
+                (0.98, 0.98, 1.0),
+            )
     brush.outline(shape, head.traits.skin, 0.75)
 
 
@@ -188,7 +239,10 @@ def _profile(head: Head) -> np.ndarray:
     brush.fill(curve, traits.skin)
     with brush.inside(curve):
         if brush.dice.chance(0.6):
-            brush.fill(smooth(head.at([(0.05, -0.3), (0.12, 0.1), (0.2, 0.3), (0.36, 0.5), (-0.2, 0.6), (-0.3, -0.2)])), brush.style.shadow(traits.skin, 0.84))
+            brush.fill(
+                smooth(head.at([(0.05, -0.3), (0.12, 0.1), (0.2, 0.3), (0.36, 0.5), (-0.2, 0.6), (-0.3, -0.2)])),
+                brush.style.shadow(traits.skin, 0.84),
+            )
         if traits.blush:
             _blush(head, [(0.23, 0.21)])
     brush.line(curve[6:165:3], head.ink, 1.2, 0.5, 0.5)
@@ -198,7 +252,9 @@ def _profile(head: Head) -> np.ndarray:
     _profile_eye(head)
     if head.mouth:
         deep = 0.03 * head.mouth
-        shape = smooth(head.at([(0.392, 0.325), (0.33, 0.322), (0.29, 0.33), (0.32, 0.335 + deep), (0.378, 0.345 + deep)]))
+        shape = smooth(
+            head.at([(0.392, 0.325), (0.33, 0.322), (0.29, 0.33), (0.32, 0.335 + deep), (0.378, 0.345 + deep)])
+        )
         _apart(head).cel(shape, hsv(0.99, 0.6, 0.5), 0.7, shaded=False)
     else:
         head.line([(0.39, 0.322), (0.345, 0.328), (0.3, 0.32)], 0.9, 0.5, 0.1)
@@ -212,13 +268,35 @@ def _profile_eye(head: Head) -> None:
     if 0.12 * head.height < _SMALL_EYE:
         brush.fill(oval(head.at((0.29, y)), 0.025 * head.height + 0.5, h * 0.8 * head.height), shade(traits.eye, 0.35))
         return
-    white = smooth(head.at([(0.335, y - 0.8 * h), (0.328, y), (0.318, y + 0.8 * h), (0.25, y + 0.75 * h), (0.19, y + 0.1 * h), (0.25, y - 0.75 * h)]))
+    white = smooth(
+        head.at(
+            [
+                (0.335, y - 0.8 * h),
+                (0.328, y),
+                (0.318, y + 0.8 * h),
+                (0.25, y + 0.75 * h),
+                (0.19, y + 0.1 * h),
+                (0.25, y - 0.75 * h),
+            ]
+        )
+    )
     brush.fill(white, (0.97, 0.97, 0.99))
     with brush.inside(white):
         _iris(head, (0.298, y), 0.04, 0.9 * h)
-        brush.fill(smooth(head.at([(0.36, y - h), (0.35, y - 0.45 * h), (0.26, y - 0.4 * h), (0.17, y + 0.1 * h), (0.17, y - h)])), mix(shade(traits.eye, 0.3), brush.style.tint, 0.4), 0.45)
+        brush.fill(
+            smooth(
+                head.at([(0.36, y - h), (0.35, y - 0.45 * h), (0.26, y - 0.4 * h), (0.17, y + 0.1 * h), (0.17, y - h)])
+            ),
+            mix(shade(traits.eye, 0.3), brush.style.tint, 0.4),
+            0.45,
+        )
     _glints(head, (0.298, y), 0.036, 0.9 * h)
-    head.line([(0.35, y - 0.75 * h), (0.3, y - 1.0 * h), (0.24, y - 0.75 * h), (0.165, y + 0.08 * h)], traits.lid * 1.25, 0.6, 0.15)
+    head.line(
+        [(0.35, y - 0.75 * h), (0.3, y - 1.0 * h), (0.24, y - 0.75 * h), (0.165, y + 0.08 * h)],
+        traits.lid * 1.25,
+        0.6,
+        0.15,
+    )
     if not traits.male:
         head.line([(0.345, y - 0.8 * h), (0.38, y - 1.0 * h)], 1.0, 1.0, 0.05)
     head.line([(0.315, y + 0.85 * h), (0.26, y + 0.85 * h), (0.215, y + 0.45 * h)], 0.6)

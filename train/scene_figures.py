@@ -20,7 +20,9 @@ def smallest_head(brush: Brush) -> float:
     return _HEAD_PENS * brush.style.pen
 
 
-def figure(brush: Brush, x: float, y: float, height: float, words: str, mouth: int | None = None, whole: bool = False) -> None:
+def figure(
+    brush: Brush, x: float, y: float, height: float, words: str, mouth: int | None = None, whole: bool = False
+) -> None:
     """A figure whose head is around (x, y), `height` pixels high; whole: with legs.
 
     words: decides who it is and all of its lines, so that it can be drawn again with another mouth.
@@ -51,7 +53,20 @@ def _body(head: Head) -> None:
     dice = brush.dice
     side = 1.0 if head.view != PROFILE else 0.75
     wide = (0.72 if traits.male else 0.58) * side
-    chest = [(-0.14, 0.52), (-0.3, 0.62), (-wide, 0.75), (-wide * 1.08, 1.0), (-wide * 0.85, 1.7), (-wide * 0.9, 2.6), (wide * 0.9, 2.6), (wide * 0.85, 1.7), (wide * 1.08, 1.0), (wide, 0.75), (0.3, 0.62), (0.14, 0.52)]
+    chest = [
+        (-0.14, 0.52),
+        (-0.3, 0.62),
+        (-wide, 0.75),
+        (-wide * 1.08, 1.0),
+        (-wide * 0.85, 1.7),
+        (-wide * 0.9, 2.6),
+        (wide * 0.9, 2.6),
+        (wide * 0.85, 1.7),
+        (wide * 1.08, 1.0),
+        (wide, 0.75),
+        (0.3, 0.62),
+        (0.14, 0.52),
+    ]
     curve = smooth(head.at(chest), steps=8)
     _arms(head, wide)
     brush.cel(curve, traits.cloth, 1.1, reach=0.05)
@@ -60,7 +75,13 @@ def _body(head: Head) -> None:
         for _ in range(dice.randint(3, 8) if head.height > 80 else 0):  # folds
             u, v = dice.uniform(-wide, wide), dice.uniform(0.85, 1.8)
             du = dice.uniform(-0.2, 0.2)
-            head.line([(u, v), (u + du * 0.4, v + 0.12), (u + du, v + 0.25)], 0.7, 0.8, 0.05, ink=brush.style.ink_on(traits.cloth))
+            head.line(
+                [(u, v), (u + du * 0.4, v + 0.12), (u + du, v + 0.25)],
+                0.7,
+                0.8,
+                0.05,
+                ink=brush.style.ink_on(traits.cloth),
+            )
     neck = [(-0.12, 0.3), (-0.13, 0.55), (-0.2, 0.64), (0.0, 0.82), (0.2, 0.64), (0.13, 0.55), (0.12, 0.3)]
     if head.view == PROFILE:
         neck = [(u - 0.05, v) for u, v in neck]
@@ -78,7 +99,14 @@ def _arms(head: Head, wide: float) -> None:
     traits, brush = head.traits, head.brush
     for side in (-1, 1):
         elbow = side * wide * brush.dice.uniform(1.15, 1.4)
-        arm = [(side * wide * 0.7, 0.72), (side * wide * 1.08, 0.82), (elbow + side * 0.1, 1.6), (elbow + side * 0.05, 2.3), (elbow - side * 0.18, 2.3), (side * wide * 0.85, 1.5)]
+        arm = [
+            (side * wide * 0.7, 0.72),
+            (side * wide * 1.08, 0.82),
+            (elbow + side * 0.1, 1.6),
+            (elbow + side * 0.05, 2.3),
+            (elbow - side * 0.18, 2.3),
+            (side * wide * 0.85, 1.5),
+        ]
         brush.cel(smooth(head.at(arm), steps=8), shade(traits.cloth, 0.93), 1.0)
 
 
@@ -113,15 +141,29 @@ def _collar(head: Head) -> None:
         for s in (-1, 1):
             brush.cel(head.at([(s * 0.14, 0.55), (s * 0.3, 0.68), (s * 0.22, 0.95), (0, 0.84)]), traits.trim, 0.9)
         if brush.dice.chance(0.6):
-            brush.cel(head.at([(-0.05, 0.84), (0.05, 0.84), (0.09, 1.4), (0, 1.5), (-0.09, 1.4)]), shade(traits.trim, 0.7), 0.9)
+            brush.cel(
+                head.at([(-0.05, 0.84), (0.05, 0.84), (0.09, 1.4), (0, 1.5), (-0.09, 1.4)]),
+                shade(traits.trim, 0.7),
+                0.9,
+            )
     elif kind < 0.5:  # a sailor's
         for s in (-1, 1):
             brush.cel(head.at([(s * 0.16, 0.56), (s * 0.46, 0.72), (s * 0.36, 0.95), (0, 1.08)]), traits.trim, 0.9)
-            head.line([(s * 0.4, 0.74), (s * 0.32, 0.9), (s * 0.02, 1.02)], 0.6, 1, 1, ink=mix(traits.trim, (1, 1, 1), 0.85))
+            head.line(
+                [(s * 0.4, 0.74), (s * 0.32, 0.9), (s * 0.02, 1.02)], 0.6, 1, 1, ink=mix(traits.trim, (1, 1, 1), 0.85)
+            )
         for s in (-1, 1):
-            brush.cel(smooth(head.at([(0, 1.05), (s * 0.16, 0.98), (s * 0.2, 1.12), (s * 0.06, 1.12)])), mix(traits.trim, (0.9, 0.2, 0.2), 0.6), 0.8)
+            brush.cel(
+                smooth(head.at([(0, 1.05), (s * 0.16, 0.98), (s * 0.2, 1.12), (s * 0.06, 1.12)])),
+                mix(traits.trim, (0.9, 0.2, 0.2), 0.6),
+                0.8,
+            )
     elif kind < 0.7:  # a high collar, a scarf
-        brush.cel(smooth(head.at([(-0.18, 0.5), (0, 0.6), (0.18, 0.5), (0.25, 0.66), (0, 0.8), (-0.25, 0.66)])), traits.trim, 1.0)
+        brush.cel(
+            smooth(head.at([(-0.18, 0.5), (0, 0.6), (0.18, 0.5), (0.25, 0.66), (0, 0.8), (-0.25, 0.66)])),
+            traits.trim,
+            1.0,
+        )
     elif kind < 0.85:  # crossed, as of a kimono
         brush.cel(head.at([(-0.17, 0.55), (-0.06, 0.52), (0.25, 1.35), (0.1, 1.4)]), traits.trim, 0.9)
         brush.cel(head.at([(0.17, 0.55), (0.06, 0.52), (-0.3, 1.35), (-0.15, 1.45)]), traits.trim, 0.9)
@@ -136,9 +178,21 @@ def _legs(head: Head) -> None:
     for side in (-1, 1):
         x = side * 0.2
         foot = side * (0.2 + stride)
-        leg = [(x - 0.17, 2.3), (x + 0.17, 2.3), (foot + 0.13, 3.6), (foot + 0.11, 4.8), (foot - 0.1, 4.8), (foot - 0.13, 3.6)]
+        leg = [
+            (x - 0.17, 2.3),
+            (x + 0.17, 2.3),
+            (foot + 0.13, 3.6),
+            (foot + 0.11, 4.8),
+            (foot - 0.1, 4.8),
+            (foot - 0.13, 3.6),
+        ]
         brush.cel(smooth(head.at(leg), steps=6), traits.skin if skirt else cloth, 1.0)
-        shoe = [(foot - 0.13, 4.72), (foot + 0.12, 4.72), (foot + 0.2 + 0.1 * side, 4.95), (foot - 0.18 + 0.1 * side, 4.95)]
+        shoe = [
+            (foot - 0.13, 4.72),
+            (foot + 0.12, 4.72),
+            (foot + 0.2 + 0.1 * side, 4.95),
+            (foot - 0.18 + 0.1 * side, 4.95),
+        ]
         brush.cel(smooth(head.at(shoe), steps=6), shade(cloth, 0.5), 1.0, shaded=False)
     if skirt:
         hem = [(u, 3.3 + (0.06 if i % 2 else 0.0)) for i, u in enumerate(np.linspace(0.7, -0.7, 9))]
@@ -146,7 +200,9 @@ def _legs(head: Head) -> None:
         for u in np.linspace(-0.45, 0.45, 5):
             head.line([(u * 0.7, 2.4), (u * 1.15, 3.28)], 0.6, 0.2, 0.8)
     else:
-        brush.cel(smooth(head.at([(-0.45, 2.2), (0.45, 2.2), (0.42, 2.7), (0.0, 2.9), (-0.42, 2.7)]), steps=6), cloth, 0.9)
+        brush.cel(
+            smooth(head.at([(-0.45, 2.2), (0.45, 2.2), (0.42, 2.7), (0.0, 2.9), (-0.42, 2.7)]), steps=6), cloth, 0.9
+        )
 
 
 def _raised_hand(head: Head) -> None:
@@ -156,7 +212,14 @@ def _raised_hand(head: Head) -> None:
     head.brush.cel(smooth(head.at(sleeve), steps=8), head.traits.cloth, 1.1)
     place = head.at((x, y)).tolist()
     hand(head.brush, place[0], place[1], 0.42 * head.height, head.brush.dice.uniform(-0.4, 0.4), head.traits.skin, side)
-    cuff = [(x - 0.17, y + 0.15), (x, y + 0.19), (x + 0.17, y + 0.15), (x + 0.17, y + 0.26), (x, y + 0.3), (x - 0.17, y + 0.26)]
+    cuff = [
+        (x - 0.17, y + 0.15),
+        (x, y + 0.19),
+        (x + 0.17, y + 0.15),
+        (x + 0.17, y + 0.26),
+        (x, y + 0.3),
+        (x - 0.17, y + 0.26),
+    ]
     head.brush.cel(smooth(head.at(cuff), steps=6), head.traits.trim, 0.9)
 
 
@@ -177,7 +240,13 @@ def hand(brush: Brush, x: float, y: float, length: float, angle: float, skin: Co
         reach = lengths[i] * (1 - curl * (0.3 if i == 0 else 1) * 0.8)
         tip = (root[0] + lean, root[1] - reach)
         half = 0.058 - 0.006 * (i == 3)
-        finger = [(root[0] - half, root[1] + 0.1), (tip[0] - half * 0.9, tip[1] + 0.06), (tip[0], tip[1]), (tip[0] + half * 0.9, tip[1] + 0.06), (root[0] + half, root[1] + 0.1)]
+        finger = [
+            (root[0] - half, root[1] + 0.1),
+            (tip[0] - half * 0.9, tip[1] + 0.06),
+            (tip[0], tip[1]),
+            (tip[0] + half * 0.9, tip[1] + 0.06),
+            (root[0] + half, root[1] + 0.1),
+        ]
         brush.cel(smooth(at(finger), steps=7), skin, 0.8, reach=0.05)
     palm = [(0.22, 0.0), (0.0, -0.05), (-0.23, 0.02), (-0.2, 0.3), (-0.12, 0.45), (0.12, 0.45), (0.19, 0.3)]
     curve = smooth(at(palm), steps=8)

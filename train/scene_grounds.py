@@ -22,7 +22,12 @@ def plain(brush: Brush) -> None:
         brush.cover([(first, 1), (dice.colour(), 1)], (0, 0), end)
     for _ in range(dice.choice((0, 0, dice.randint(6, 40)))):  # lights out of focus
         x, y, radius = dice.uniform(0, size), dice.uniform(0, size), dice.log(8, 110)
-        brush.fill(oval((x, y), radius, radius), dice.colour((0.1, 0.5), (0.7, 1)), dice.uniform(0.1, 0.5), dice.choice((0.0, 4.0, 16.0)))
+        brush.fill(
+            oval((x, y), radius, radius),
+            dice.colour((0.1, 0.5), (0.7, 1)),
+            dice.uniform(0.1, 0.5),
+            dice.choice((0.0, 4.0, 16.0)),
+        )
 
 
 def speed(brush: Brush) -> None:
@@ -46,7 +51,9 @@ def speed(brush: Brush) -> None:
     for _ in range(6):
         roots = np.stack([dice.spread(30, -0.3, 0.8), dice.spread(30, -0.05, 1.05)], 1) * size
         length = dice.spread(30, 0.2, 0.9) * size
-        brush.blades(roots, roots + np.stack([length, slope * length], 1), 0.0, brush.width(dice.uniform(0.3, 1.2)), colour)
+        brush.blades(
+            roots, roots + np.stack([length, slope * length], 1), 0.0, brush.width(dice.uniform(0.3, 1.2)), colour
+        )
 
 
 def tone(brush: Brush) -> None:
@@ -60,7 +67,8 @@ def tone(brush: Brush) -> None:
     if dice.chance(0.6):
         steps = np.arange(-count, count + 1) * pitch
         i, j = np.meshgrid(steps, steps)
-        x, y = size / 2 + i * math.cos(angle) - j * math.sin(angle), size / 2 + i * math.sin(angle) + j * math.cos(angle)
+        cosine, sine = math.cos(angle), math.sin(angle)
+        x, y = size / 2 + i * cosine - j * sine, size / 2 + i * sine + j * cosine
         share = y / size if dice.chance(0.6) else np.hypot(x - size / 2, y - size / 2) / size
         radius = 0.54 * pitch * np.clip(share, 0, 1) ** 0.8
         seen = (radius > 0.6) & (x > -pitch) & (x < size + pitch) & (y > -pitch) & (y < size + pitch)

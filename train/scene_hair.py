@@ -27,12 +27,16 @@ def lock(head: Head, points: Points, width: float, strands: int = 3) -> None:
     t = np.linspace(0, 1, len(middle))
     along = np.gradient(middle, axis=0)
     normal = np.stack([-along[:, 1], along[:, 0]], 1) / (np.hypot(along[:, 0], along[:, 1])[:, None] + 1e-6)
-    reach = normal * (width * head.height * (0.5 + 0.7 * np.sin(np.pi * np.minimum(t * 1.15, 1))) * (1 - t) ** 0.5)[:, None]
+    reach = (
+        normal * (width * head.height * (0.5 + 0.7 * np.sin(np.pi * np.minimum(t * 1.15, 1))) * (1 - t) ** 0.5)[:, None]
+    )
     left, right = middle + reach, middle - reach
     shape = np.concatenate([left, right[::-1]])
     brush.fill(shape, head.traits.hair)
     with brush.inside(shape):
-        dark, light = (left, right) if (left[:, 0].mean() - right[:, 0].mean()) * brush.style.light < 0 else (right, left)
+        dark, light = (
+            (left, right) if (left[:, 0].mean() - right[:, 0].mean()) * brush.style.light < 0 else (right, left)
+        )
         inner = middle + (dark - middle) * brush.dice.uniform(0.0, 0.4)
         brush.fill(np.concatenate([dark + (dark - middle) * 0.2, inner[::-1]]), _dark(head))
         for _ in range(strands if head.height > 90 else 0):
@@ -66,7 +70,11 @@ def behind(head: Head) -> None:
     with brush.inside(curve):
         for _ in range(12 if head.height > 90 else 0):
             u = dice.uniform(left, right)
-            brush.line(head.at([(u * 0.85 + lean, -0.2), (u + lean, 0.2), (u * 1.05 + lean, low - 0.02)]), _dark(head, 0.45), dice.uniform(0.4, 0.9))
+            brush.line(
+                head.at([(u * 0.85 + lean, -0.2), (u + lean, 0.2), (u * 1.05 + lean, low - 0.02)]),
+                _dark(head, 0.45),
+                dice.uniform(0.4, 0.9),
+            )
     brush.outline(curve, shade(traits.hair, 0.7), 0.9)
     _tails(head)
 
@@ -76,23 +84,58 @@ def _tails(head: Head) -> None:
     if style == "twin":
         for side in (-1, 1) if head.view != PROFILE else (-1,):
             for _ in range(dice.randint(2, 3)):
-                lock(head, [(side * 0.38, -0.33), (side * dice.uniform(0.62, 0.8), dice.uniform(-0.3, -0.05)), (side * dice.uniform(0.6, 0.85), dice.uniform(0.4, 0.7)), (side * dice.uniform(0.45, 0.95), dice.uniform(0.9, 1.3))], dice.uniform(0.06, 0.1))
+                lock(
+                    head,
+                    [
+                        (side * 0.38, -0.33),
+                        (side * dice.uniform(0.62, 0.8), dice.uniform(-0.3, -0.05)),
+                        (side * dice.uniform(0.6, 0.85), dice.uniform(0.4, 0.7)),
+                        (side * dice.uniform(0.45, 0.95), dice.uniform(0.9, 1.3)),
+                    ],
+                    dice.uniform(0.06, 0.1),
+                )
     elif style == "pony":
         side = -1 if head.view == PROFILE else dice.choice((-1, 1))
         for _ in range(dice.randint(3, 5)):
-            lock(head, [(side * 0.2, -0.5), (side * dice.uniform(0.5, 0.7), dice.uniform(-0.7, -0.5)), (side * dice.uniform(0.65, 0.9), dice.uniform(-0.1, 0.3)), (side * dice.uniform(0.5, 1.0), dice.uniform(0.5, 1.0))], dice.uniform(0.05, 0.09))
+            lock(
+                head,
+                [
+                    (side * 0.2, -0.5),
+                    (side * dice.uniform(0.5, 0.7), dice.uniform(-0.7, -0.5)),
+                    (side * dice.uniform(0.65, 0.9), dice.uniform(-0.1, 0.3)),
+                    (side * dice.uniform(0.5, 1.0), dice.uniform(0.5, 1.0)),
+                ],
+                dice.uniform(0.05, 0.09),
+            )
     elif style == "bun":
         for side in (-1, 1) if head.view != PROFILE else (-1,):
             x, y = head.at((side * 0.35, -0.52)).tolist()
             head.brush.cel(oval((x, y), 0.15 * head.height, 0.15 * head.height), head.traits.hair)
             for i in range(-1, 2):
-                head.line([(side * 0.35 - 0.1, -0.52 + 0.05 * i), (side * 0.35, -0.55 + 0.05 * i), (side * 0.35 + 0.1, -0.52 + 0.05 * i)], 0.6, ink=_strand(head))
+                head.line(
+                    [
+                        (side * 0.35 - 0.1, -0.52 + 0.05 * i),
+                        (side * 0.35, -0.55 + 0.05 * i),
+                        (side * 0.35 + 0.1, -0.52 + 0.05 * i),
+                    ],
+                    0.6,
+                    ink=_strand(head),
+                )
     elif style == "spiky":
         centre = -0.1 if head.view == PROFILE else 0.0
         for angle in np.linspace(3.6, -0.4 if head.view != PROFILE else 0.9, dice.randint(8, 13)):
             bent = angle + dice.uniform(-0.15, 0.15)
             far = dice.uniform(0.55, 0.75)
-            lock(head, [(centre + 0.08 * math.cos(angle), -0.15 - 0.08 * math.sin(angle)), (centre + 0.4 * math.cos(angle), -0.15 - 0.42 * math.sin(angle)), (centre + far * math.cos(bent), -0.15 - far * math.sin(bent))], dice.uniform(0.13, 0.19), 1)
+            lock(
+                head,
+                [
+                    (centre + 0.08 * math.cos(angle), -0.15 - 0.08 * math.sin(angle)),
+                    (centre + 0.4 * math.cos(angle), -0.15 - 0.42 * math.sin(angle)),
+                    (centre + far * math.cos(bent), -0.15 - far * math.sin(bent)),
+                ],
+                dice.uniform(0.13, 0.19),
+                1,
+            )
 
 
 def before(head: Head, face: np.ndarray) -> None:
@@ -105,7 +148,10 @@ def before(head: Head, face: np.ndarray) -> None:
         crown = [(-0.42, -0.02), (-0.43, -0.3), (-0.3, -0.53), (0.0, -0.62), (0.3, -0.53), (0.43, -0.3), (0.42, -0.02)]
         tips = _front_tips(head)
         length = head.brush.dice.uniform(0.15, 0.6)
-        sides = [[(s * 0.4, -0.25), (s * 0.425, 0.1), (s * 0.385, length + head.brush.dice.uniform(-0.05, 0.05))] for s in (-1, 1)]
+        sides = [
+            [(s * 0.4, -0.25), (s * 0.425, 0.1), (s * 0.385, length + head.brush.dice.uniform(-0.05, 0.05))]
+            for s in (-1, 1)
+        ]
     _fringe(head, face, crown, tips, sides)
 
 
@@ -149,7 +195,10 @@ def _fringe(
     shape = np.concatenate([top, lower])
     if head.height > 40:
         with brush.inside(face):
-            brush.fill(np.concatenate([top, lower + (-brush.style.light * 0.015 * head.height, 0.05 * head.height)]), brush.style.shadow(head.traits.skin, 0.82))
+            brush.fill(
+                np.concatenate([top, lower + (-brush.style.light * 0.015 * head.height, 0.05 * head.height)]),
+                brush.style.shadow(head.traits.skin, 0.82),
+            )
     for side in sides:
         lock(head, side, dice.uniform(0.035, 0.055))
     brush.fill(shape, hair)
@@ -162,7 +211,17 @@ def _fringe(
     if dice.chance(0.3):
         for _ in range(dice.randint(1, 5)):
             u = dice.uniform(-0.25, 0.25)
-            head.line([(u, -0.58), (u + dice.uniform(-0.08, 0.08), -0.7), (u + dice.uniform(-0.2, 0.2), -0.66 - dice.uniform(0, 0.12))], dice.uniform(0.6, 1.2), 1.0, 0.1, ink=mix(hair, ink, 0.5))
+            head.line(
+                [
+                    (u, -0.58),
+                    (u + dice.uniform(-0.08, 0.08), -0.7),
+                    (u + dice.uniform(-0.2, 0.2), -0.66 - dice.uniform(0, 0.12)),
+                ],
+                dice.uniform(0.6, 1.2),
+                1.0,
+                0.1,
+                ink=mix(hair, ink, 0.5),
+            )
 
 
 def _lock_edge(start: Points, end: Points, dice: Dice) -> list[tuple[float, float]]:
@@ -184,7 +243,13 @@ def _within(head: Head, tips: list[tuple[float, float]], crown: list[tuple[float
         for _ in range(dice.randint(1, 3) if head.height > 70 else 0):
             spread = dice.uniform(-0.03, 0.03)
             end = (pole[0] + (u - pole[0]) * 0.35 + spread, pole[1] + 0.08)
-            head.line([(u + spread, v - 0.02), (middle[0] + spread, middle[1]), end], dice.uniform(0.35, 0.8), 0.05, 0.05, ink=_strand(head))
+            head.line(
+                [(u + spread, v - 0.02), (middle[0] + spread, middle[1]), end],
+                dice.uniform(0.35, 0.8),
+                0.05,
+                0.05,
+                ink=_strand(head),
+            )
     if dice.chance(0.75) and head.height > 40:
         low, high = (-0.4, 0.36) if head.view != PROFILE else (-0.45, 0.3)
         count = dice.randint(10, 20)
@@ -195,4 +260,6 @@ def _within(head: Head, tips: list[tuple[float, float]], crown: list[tuple[float
             upper.append((u, v - (0.045 if i % 2 else 0.0) - dice.uniform(0, 0.015)))
             under.append((u, v + 0.025 + (0.045 if i % 2 else 0.0) + dice.uniform(0, 0.015)))
         blur = 2.0 if brush.style.airbrush > 0.3 else 0.0
-        brush.fill(path_of(head.at([*upper, *under[::-1]])), mix(head.traits.hair, WHITE, dice.uniform(0.3, 0.65)), blur=blur)
+        brush.fill(
+            path_of(head.at([*upper, *under[::-1]])), mix(head.traits.hair, WHITE, dice.uniform(0.3, 0.65)), blur=blur
+        )

@@ -43,9 +43,11 @@ class Traits:
         hair = hsv(hue, dice.uniform(0.1, 0.7), dice.uniform(0.12, 0.35) if dark else dice.uniform(0.45, 0.98))
         styles = ("plain", "spiky", "spiky", "plain") if male else ("plain", "plain", "twin", "pony", "bun", "spiky")
         return cls(
-            skin=skin, hair=hair, eye=dice.colour((0.45, 0.95), (0.45, 0.95)), cloth=dice.colour((0.05, 0.8), (0.15, 0.98)),
+            skin=skin, hair=hair, eye=dice.colour((0.45, 0.95), (0.45, 0.95)),
+            cloth=dice.colour((0.05, 0.8), (0.15, 0.98)),
             trim=dice.colour((0.1, 0.85), (0.3, 1.0)), male=male,
-            length=dice.uniform(-0.15, 0.15) if male and dice.chance(0.8) else dice.choice((0.0, dice.uniform(0.1, 1.3))),
+            length=dice.uniform(-0.15, 0.15) if male and dice.chance(0.8)
+            else dice.choice((0.0, dice.uniform(0.1, 1.3))),
             style=dice.choice(styles), locks=dice.randint(5, 9), parting=dice.uniform(-0.25, 0.25),
             blush=dice.chance(0.35), glasses=dice.chance(0.08),
             tall_eyes=dice.uniform(0.08, 0.11) if male else dice.uniform(0.115, 0.155), lid=dice.uniform(1.6, 2.6),
@@ -82,5 +84,7 @@ class Head:
         angle = math.asin(max(-1.0, min(1.0, across / 0.38))) + self.turn
         return 0.38 * math.sin(max(-1.5, min(1.5, angle)))
 
-    def line(self, points: Points, share: float = 1.0, start: float = 0.15, end: float = 0.15, ink: Colour | None = None) -> None:
+    def line(
+        self, points: Points, share: float = 1.0, start: float = 0.15, end: float = 0.15, ink: Colour | None = None
+    ) -> None:
         self.brush.line(self.at(points), ink or self.ink, share, start, end)

@@ -36,7 +36,11 @@ class Motion:
         if text:
             kind = dice.choice(("roll", "roll", "hold"))
         else:
-            kind = dice.choice(("mouth", "mouth", "pan", "pull", "slide", "shake", "hold") if talks else ("pan", "pull", "shake", "hold"))
+            kind = dice.choice(
+                ("mouth", "mouth", "pan", "pull", "slide", "shake", "hold")
+                if talks
+                else ("pan", "pull", "shake", "hold")
+            )
         margin = {"hold": 0, "mouth": 0, "shake": 24, "roll": size}.get(kind, size // 5)
         views = np.zeros((frames, 2), int)
         if kind in ("pan", "pull", "slide"):

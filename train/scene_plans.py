@@ -8,16 +8,19 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from train.scene_backdrops import PAINTED
+from train.scene_backdrops import forest, landscape
 from train.scene_brush import Brush, skia
 from train.scene_figures import figure, smallest_head
 from train.scene_grounds import GRAPHIC, plain
 from train.scene_props import effect, machine, shapes
 from train.scene_style import BLACK, Colour, Dice, Style, hsv
 from train.scene_text import caption, credits_roll
+from train.scene_things import branches, things
+from train.scene_towns import city, room
 
 # Draws on a brush whose dice are the layer's own; the number is a figure's mouth, None: its own.
 Drawing = Callable[[Brush, int | None], None]
+PAINTED = (landscape, landscape, city, room, forest)
 Finish = Callable[[np.ndarray, Dice], np.ndarray]
 
 
@@ -56,13 +59,17 @@ class Plan:
             back = painted
         elif kind < 0.58:
             front = [Layer(_cast, f"{words}/cast", "near")]
-        elif kind < 0.68:
+        elif kind < 0.66:
             front = [Layer(lambda brush, mouth: machine(brush), f"{words}/machine", "near")]
+        elif kind < 0.72:
+            front = [Layer(lambda brush, mouth: things(brush), f"{words}/things", "near")]
         elif kind < 0.95:
             back = _layer(plain, f"{words}/back", None)
             front = [Layer(lambda brush, mouth: shapes(brush), f"{words}/shapes", "near")]
         else:
             return cls._credits(words, style, dice, painted)
+        if kind < 0.66 and dice.chance(0.1):
+            front.append(Layer(lambda brush, mouth: branches(brush), f"{words}/branches", "near"))
         if dice.chance(0.25):
             front.append(Layer(lambda brush, mouth: effect(brush), f"{words}/effect", "near"))
         if dice.chance(0.2):
@@ -96,11 +103,21 @@ def _cast(brush: Brush, mouth: int | None) -> None:
         count = dice.randint(2, 5)
         high = max(least, dice.log(0.055, 0.15) * size)
         for i, x in enumerate(np.linspace(0.15, 0.85, count) * size):
-            figure(brush, float(x), dice.uniform(0.25, 0.6) * size, high * dice.uniform(0.92, 1.08), f"{words}/{i}", mouth, whole=True)
+            figure(
+                brush,
+                float(x),
+                dice.uniform(0.25, 0.6) * size,
+                high * dice.uniform(0.92, 1.08),
+                f"{words}/{i}",
+                mouth,
+                whole=True,
+            )
     elif kind < 0.4 and least < 0.42 * size:
         high = max(least, dice.uniform(0.25, 0.42) * size)
         for i, x in enumerate((dice.uniform(0.22, 0.34), dice.uniform(0.66, 0.8))):
-            figure(brush, x * size, dice.uniform(0.38, 0.55) * size, high * dice.uniform(0.9, 1.1), f"{words}/{i}", mouth)
+            figure(
+                brush, x * size, dice.uniform(0.38, 0.55) * size, high * dice.uniform(0.9, 1.1), f"{words}/{i}", mouth
+            )
     elif kind < 0.75 and least < 0.7 * size:
         high = max(least, dice.uniform(0.38, 0.7) * size)
         figure(brush, dice.uniform(0.35, 0.65) * size, dice.uniform(0.36, 0.5) * size, high, f"{words}", mouth)
@@ -146,21 +163,32 @@ def grade(canvas: skia.Canvas, dice: Dice, size: int) -> None:
     """Night, sunset, a coloured gradient or a darker rim; most scenes stay as they are."""
     kind = dice.random()
     if kind < 0.1:
-        _overlay(canvas, size, [(dice.uniform(0.35, 0.6), dice.uniform(0.45, 0.65), dice.uniform(0.75, 0.95))], skia.BlendMode.kMultiply)
+        _overlay(
+            canvas,
+            size,
+            [(dice.uniform(0.35, 0.6), dice.uniform(0.45, 0.65), dice.uniform(0.75, 0.95))],
+            skia.BlendMode.kMultiply,
+        )
     elif kind < 0.18:
         _overlay(canvas, size, [(1.0, dice.uniform(0.65, 0.8), dice.uniform(0.45, 0.65))], skia.BlendMode.kMultiply)
         if dice.chance(0.5):
             _overlay(canvas, size, [(0.0, 0.0, 0.0), (0.25, 0.1, 0.05)], skia.BlendMode.kScreen)
     elif kind < 0.3:
         tint = hsv(dice.random(), dice.uniform(0.1, 0.5), 1.0)
-        _overlay(canvas, size, dice.choice(([tint, (1.0, 1.0, 1.0)], [(1.0, 1.0, 1.0), tint])), skia.BlendMode.kMultiply)
+        _overlay(
+            canvas, size, dice.choice(([tint, (1.0, 1.0, 1.0)], [(1.0, 1.0, 1.0), tint])), skia.BlendMode.kMultiply
+        )
     elif kind < 0.36:
         glow = hsv(dice.random(), dice.uniform(0.3, 0.8), dice.uniform(0.15, 0.5))
         _overlay(canvas, size, dice.choice(([glow, BLACK], [BLACK, glow])), skia.BlendMode.kScreen)
     elif kind < 0.42:
         paint = skia.Paint(AntiAlias=True, BlendMode=skia.BlendMode.kMultiply)
         rim = skia.Color4f(*([dice.uniform(0.45, 0.8)] * 3), 1).toColor()
-        paint.setShader(skia.GradientShader.MakeRadial(skia.Point(size / 2, size / 2), 0.75 * size, [skia.ColorWHITE, skia.ColorWHITE, rim]))
+        paint.setShader(
+            skia.GradientShader.MakeRadial(
+                skia.Point(size / 2, size / 2), 0.75 * size, [skia.ColorWHITE, skia.ColorWHITE, rim]
+            )
+        )
         canvas.drawPaint(paint)
 
 
@@ -180,7 +208,9 @@ def develop(pixels: np.ndarray, dice: Dice) -> np.ndarray:
         side = pixels.shape[0]
         sigma, strength = dice.uniform(8, 30) / 4, dice.uniform(0.15, 0.45)
         small = cv2.resize(pixels, (side // 4, side // 4), interpolation=cv2.INTER_AREA)
-        bright = cv2.convertScaleAbs(cv2.GaussianBlur(cv2.subtract(small, np.full_like(small, 90)), (0, 0), sigma), alpha=1.4 * strength)
+        bright = cv2.convertScaleAbs(
+            cv2.GaussianBlur(cv2.subtract(small, np.full_like(small, 90)), (0, 0), sigma), alpha=1.4 * strength
+        )
         glow = cv2.resize(bright, (side, side), interpolation=cv2.INTER_LINEAR)
         pixels = cv2.bitwise_not(cv2.multiply(cv2.bitwise_not(pixels), cv2.bitwise_not(glow), scale=1 / 255))
     if dice.chance(0.03):

@@ -75,9 +75,22 @@ def shapes(brush: Brush) -> None:
         brush.fill(curve, colour)
         with brush.inside(curve):
             for _ in range(dice.randint(0, 3)):
-                tint = shade(colour, dice.uniform(0.55, 0.92)) if dice.chance(0.75) else mix(colour, WHITE, dice.uniform(0.2, 0.6))
+                tint = (
+                    shade(colour, dice.uniform(0.55, 0.92))
+                    if dice.chance(0.75)
+                    else mix(colour, WHITE, dice.uniform(0.2, 0.6))
+                )
                 soft = dice.uniform(3, 25) if dice.chance(0.15) else 0.0
-                brush.fill(blob(dice, x + dice.uniform(-1, 1) * radius, y + dice.uniform(-1, 1) * radius, radius * dice.uniform(0.3, 1.1)), tint, blur=soft)
+                brush.fill(
+                    blob(
+                        dice,
+                        x + dice.uniform(-1, 1) * radius,
+                        y + dice.uniform(-1, 1) * radius,
+                        radius * dice.uniform(0.3, 1.1),
+                    ),
+                    tint,
+                    blur=soft,
+                )
             if dice.chance(0.5):
                 _folds(brush, (x, y), radius, colour)
             if dice.chance(0.15):
@@ -91,7 +104,12 @@ def shapes(brush: Brush) -> None:
             points = points[0] + (points - points[0]) * 0.4
         if dice.chance(0.6):  # one sweep instead of a scribble
             points[1:3] = points[0] + (points[3] - points[0]) * [[0.33], [0.66]] + (points[1:3] - points[0]) * 0.15
-        brush.line(points, None, dice.uniform(0.5, 1.6), *dice.choice(((0, 0), (1, 1), (1, 0), (0, 1))))
+        brush.line(
+            points,
+            WHITE if dice.chance(0.15) else None,
+            dice.uniform(0.5, 1.6),
+            *dice.choice(((0, 0), (1, 1), (1, 0), (0, 1))),
+        )
 
 
 def _folds(brush: Brush, centre: tuple[float, float], radius: float, colour: Colour) -> None:
@@ -103,7 +121,12 @@ def _folds(brush: Brush, centre: tuple[float, float], radius: float, colour: Col
         start = np.array(centre) + dice.spread(2, -radius, radius)
         angle = dice.uniform(0, 2 * math.pi) if wild else way + dice.uniform(-0.25, 0.25)
         reach = dice.uniform(0.3, 1.2) * radius * np.array([math.cos(angle), math.sin(angle)])
-        points = [start, start + 0.33 * reach + dice.spread(2, -0.12, 0.12) * radius, start + 0.66 * reach, start + reach]
+        points = [
+            start,
+            start + 0.33 * reach + dice.spread(2, -0.12, 0.12) * radius,
+            start + 0.66 * reach,
+            start + reach,
+        ]
         brush.line(points, ink, dice.uniform(0.35, 1.3), dice.choice((0, 0.2, 1)), dice.choice((0, 0, 1)))
 
 
@@ -116,7 +139,13 @@ def effect(brush: Brush) -> None:
     kind = dice.choice(("sparkles", "lightning", "rain", "snow", "petals", "explosion", "marks"))
     if kind == "sparkles":
         for _ in range(dice.randint(6, 26)):
-            sparkle(brush, dice.uniform(0, size), dice.uniform(0, size), dice.log(6, 70), hsv(dice.random(), dice.uniform(0, 0.4), 1))
+            sparkle(
+                brush,
+                dice.uniform(0, size),
+                dice.uniform(0, size),
+                dice.log(6, 70),
+                hsv(dice.random(), dice.uniform(0, 0.4), 1),
+            )
     elif kind == "lightning":
         points = [(dice.uniform(0, size), -5.0)]
         while points[-1][1] < size:
@@ -134,22 +163,38 @@ def effect(brush: Brush) -> None:
     elif kind == "rain":
         places = np.stack([dice.spread(140, 0, 1), dice.spread(140, 0, 1)], 1) * size
         length = dice.spread(140, 20, 90)[:, None]
-        brush.blades(places, places + length * (-0.3, 1.0), 0.0, dice.uniform(0.8, 2.2), (0.9, 0.95, 1), dice.uniform(0.3, 0.8))
+        brush.blades(
+            places, places + length * (-0.3, 1.0), 0.0, dice.uniform(0.8, 2.2), (0.9, 0.95, 1), dice.uniform(0.3, 0.8)
+        )
     elif kind == "snow":
         for _ in range(dice.randint(60, 200)):
-            brush.canvas.drawCircle(dice.uniform(0, size), dice.uniform(0, size), dice.log(1.2, 12), brush.paint(WHITE, dice.uniform(0.6, 1), dice.choice((0, 0, 3))))
+            brush.canvas.drawCircle(
+                dice.uniform(0, size),
+                dice.uniform(0, size),
+                dice.log(1.2, 12),
+                brush.paint(WHITE, dice.uniform(0.6, 1), dice.choice((0, 0, 3))),
+            )
     elif kind == "petals":
         for _ in range(dice.randint(20, 80)):
             x, y, reach, turn = dice.uniform(0, size), dice.uniform(0, size), dice.log(6, 26), dice.uniform(0, 6)
-            petal = [(x + reach * far * math.cos(turn + angle), y + 0.6 * reach * far * math.sin(turn + angle)) for angle, far in ((0, 1.3), (1.2, 0.7), (2.6, 0.9), (3.6, 0.9), (5, 0.7))]
+            petal = [
+                (x + reach * far * math.cos(turn + angle), y + 0.6 * reach * far * math.sin(turn + angle))
+                for angle, far in ((0, 1.3), (1.2, 0.7), (2.6, 0.9), (3.6, 0.9), (5, 0.7))
+            ]
             brush.fill(smooth(petal), hsv(0.95, dice.uniform(0.15, 0.4), 1))
     elif kind == "explosion":
         x, y = dice.uniform(0.2, 0.8) * size, dice.uniform(0.4, 0.9) * size
-        for step, colour in enumerate((hsv(0.06, 0.3, 0.25), hsv(0.05, 0.75, 0.8), hsv(0.12, 0.75, 1), hsv(0.15, 0.25, 1))):
+        for step, colour in enumerate(
+            (hsv(0.06, 0.3, 0.25), hsv(0.05, 0.75, 0.8), hsv(0.12, 0.75, 1), hsv(0.15, 0.25, 1))
+        ):
             path = skia.Path()
             for _ in range(24 - 5 * step):
                 angle, far = dice.uniform(0, 6.28), dice.uniform(0, 0.2 - 0.04 * step) * size
-                path.addCircle(x + far * math.cos(angle), y + 0.8 * far * math.sin(angle), dice.uniform(0.03, 0.075) * size * (1 - 0.18 * step))
+                path.addCircle(
+                    x + far * math.cos(angle),
+                    y + 0.8 * far * math.sin(angle),
+                    dice.uniform(0.03, 0.075) * size * (1 - 0.18 * step),
+                )
             brush.fill(path, colour)
     else:  # drops of sweat, lines of surprise
         x, y = dice.uniform(0.2, 0.8) * size, dice.uniform(0.1, 0.4) * size

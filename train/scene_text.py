@@ -16,10 +16,14 @@ _ROLES = (
     "Director", "Character Design", "Key Animation", "In-Between", "Background Art", "Photography", "Sound", "Music",
     "Color Design", "Producer", "Editing", "Storyboard", "Animation Director", "Finish Check", "3D CG",
 )  # fmt: skip
-_ROLES_CJK = ("監督", "脚本", "原画", "動画", "背景", "美術", "撮影", "編集", "音楽", "制作", "色彩設計", "作画監督", "仕上げ", "演出", "絵コンテ")
+_ROLES_CJK = (
+    "監督", "脚本", "原画", "動画", "背景", "美術", "撮影", "編集", "音楽", "制作", "色彩設計", "作画監督", "仕上げ",
+    "演出", "絵コンテ",
+)  # fmt: skip
 _GIVEN = ("Aoi", "Kenji", "Mari", "Haruto", "Yui", "Sora", "Naoko", "Ren", "Emi", "Takumi", "Hana", "Jun")
 _FAMILY = ("Sakura", "Hayashi", "Mori", "Tani", "Kawa", "Ishi", "Yama", "Ueno", "Oka", "Hara", "Nishi", "Kita")
-_CJK = "夜の街で君を待つ明日また会おう行け飛べ終わり続く次回第話春夏秋冬空海風火山川光闇心ありがとうサヨナラキミノナハ田中村木林森石原北西南東橋本"
+_CJK = "夜の街で君を待つ明日また会おう行け飛べ終わり続く次回第話春夏秋冬空海風火山川光闇心ありがとうサヨナラキミノナハ"
+_CJK_NAMES = "田中村木林森石原北西南東橋本"
 
 
 @lru_cache(maxsize=8)
@@ -35,7 +39,17 @@ def _typeface(cjk: bool, bold: bool, name: str) -> skia.Typeface | None:
         return None
 
 
-def write(brush: Brush, text: str, x: float, y: float, height: float, face: skia.Typeface | None, colour: Colour, edge: float, middle: bool) -> None:
+def write(
+    brush: Brush,
+    text: str,
+    x: float,
+    y: float,
+    height: float,
+    face: skia.Typeface | None,
+    colour: Colour,
+    edge: float,
+    middle: bool,
+) -> None:
     """Text on the line y. edge: of a dark outline, pixels. What the face has no glyph for is left out."""
     if face is None:
         return
@@ -74,10 +88,30 @@ def caption(brush: Brush) -> None:
     if dice.chance(0.7):
         height = dice.log(22, 56)
         for i in range(dice.randint(1, 2)):
-            write(brush, _words(brush, cjk), size / 2, 0.94 * size - 1.25 * i * height, height, face, colour, height * dice.uniform(0.03, 0.08), True)
+            write(
+                brush,
+                _words(brush, cjk),
+                size / 2,
+                0.94 * size - 1.25 * i * height,
+                height,
+                face,
+                colour,
+                height * dice.uniform(0.03, 0.08),
+                True,
+            )
     else:
         height = dice.log(60, 0.2 * size)
-        write(brush, _words(brush, cjk), size / 2, dice.uniform(0.3, 0.8) * size, height, face, colour, dice.choice((0.0, 0.04 * height)), True)
+        write(
+            brush,
+            _words(brush, cjk),
+            size / 2,
+            dice.uniform(0.3, 0.8) * size,
+            height,
+            face,
+            colour,
+            dice.choice((0.0, 0.04 * height)),
+            True,
+        )
 
 
 def credits_roll(brush: Brush) -> None:
@@ -89,7 +123,12 @@ def credits_roll(brush: Brush) -> None:
     edge = dice.choice((0.0, 1.2))
     y = dice.uniform(1, 3) * height
     while y < brush.canvas.getBaseLayerSize().height():
-        names = [f"{dice.choice(_GIVEN)} {dice.choice(_FAMILY)}" if not cjk else "".join(dice.choice(_CJK[-14:]) for _ in range(4)) for _ in range(dice.randint(1, 6))]
+        names = [
+            f"{dice.choice(_GIVEN)} {dice.choice(_FAMILY)}"
+            if not cjk
+            else "".join(dice.choice(_CJK_NAMES) for _ in range(4))
+            for _ in range(dice.randint(1, 6))
+        ]
         role = dice.choice(_ROLES_CJK) if cjk else dice.choice(_ROLES)
         for i, name in enumerate(names):
             if i == 0:

@@ -215,7 +215,12 @@ def _frames(plan: Plan, motion: Motion, size: int) -> Iterator[np.ndarray]:
 @click.option("--first", default=0, show_default=True, type=click.IntRange(0), help="Number of the first one.")
 @click.option("--size", default=1024, show_default=True, type=click.IntRange(*SIZES), help="Side, pixels.")
 @click.option("--seed", default=0, show_default=True, type=int, help="Another seed, other scenes.")
-@click.option("--frames", type=click.IntRange(1), metavar="K", help="Make videos of K frames (24 a second, FFV1, BT.709) in which the scenes move.")
+@click.option(
+    "--frames",
+    type=click.IntRange(1),
+    metavar="K",
+    help="Make videos of K frames (24 a second, FFV1, BT.709) in which the scenes move.",
+)
 def scenes(out: Path, count: int, first: int, size: int, seed: int, frames: int | None) -> None:
     """Draw anime-like scenes into the folder OUT, as pictures or short videos.
 

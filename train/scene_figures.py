@@ -128,7 +128,14 @@ def _pattern(head: Head, wide: float) -> None:
         for i in range(6):
             x, y = head.at((0.05, 0.95 + 0.22 * i)).tolist()
             brush.canvas.drawCircle(x, y, max(2.0, 0.025 * h), brush.paint(traits.trim))
-    elif kind < 0.36:  # armour
+    elif kind < 0.36:  # plaid
+        for i in range(14):
+            place, thick = -1.3 + 0.2 * i, brush.dice.choice((0.02, 0.07))
+            upright = head.at([(place, 0.4), (place + thick, 0.4), (place + thick, 2.7), (place, 2.7)])
+            level = head.at([(-2, place + 1.7), (2, place + 1.7), (2, place + 1.7 + thick), (-2, place + 1.7 + thick)])
+            for band in (upright, level):
+                brush.fill(band, traits.trim, 0.55)
+    elif kind < 0.44:  # armour
         plate = [(-wide * 0.8, 0.85), (wide * 0.8, 0.85), (wide * 0.55, 1.3), (0, 1.45), (-wide * 0.55, 1.3)]
         brush.cel(head.at(plate), mix(traits.trim, (0.8, 0.8, 0.85), 0.5), 1.0)
         head.line([(0, 0.86), (0, 1.44)], 0.8, 1, 1)

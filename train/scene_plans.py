@@ -20,7 +20,7 @@ from train.scene_towns import city, room
 
 # Draws on a brush whose dice are the layer's own; the number is a figure's mouth, None: its own.
 Drawing = Callable[[Brush, int | None], None]
-PAINTED = (landscape, landscape, city, room, forest)
+PAINTED: tuple[Callable[[Brush], None], ...] = (landscape, landscape, city, room, forest)
 Finish = Callable[[np.ndarray, Dice], np.ndarray]
 
 
@@ -55,8 +55,8 @@ class Plan:
         graphic = _layer(dice.choice(GRAPHIC), f"{words}/back", _finish(dice, False))
         back = painted if dice.chance(0.6) else graphic
         front: list[Layer] = []
-        if kind < 0.08:
-            back = painted
+        if kind < 0.08:  # with nothing in front: in focus
+            back = _layer(dice.choice(PAINTED), f"{words}/back", _textured if dice.chance(0.5) else None)
         elif kind < 0.58:
             front = [Layer(_cast, f"{words}/cast", "near")]
         elif kind < 0.66:

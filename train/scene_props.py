@@ -1,4 +1,4 @@
-"""Things without a face: machines, abstract shapes and strokes, effects; text of titles, subtitles and credits."""
+"""Machines, abstract shapes and strokes, and effects in front of everything."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from train.scene_backdrops import sparkle
-from train.scene_brush import Brush, skia
+from train.scene_brush import Brush, path_of, skia
 from train.scene_style import WHITE, Colour, blob, hsv, mix, oval, shade, smooth
 
 # ---- machines ------------------------------------------------------------------------------------------------------
@@ -134,71 +134,73 @@ def _folds(brush: Brush, centre: tuple[float, float], radius: float, colour: Col
 
 
 def effect(brush: Brush) -> None:
-    """Sparkles, lightning, rain, snow, petals or an explosion, in front of everything."""
+    """Sparkles, lightning, rain, snow, petals, an explosion or marks of surprise, in front of everything."""
+    brush.dice.choice((_sparkles, _lightning, _rain, _snow, _petals, _explosion, _marks))(brush)
+
+
+def _sparkles(brush: Brush) -> None:
     dice, size = brush.dice, brush.size
-    kind = dice.choice(("sparkles", "lightning", "rain", "snow", "petals", "explosion", "marks"))
-    if kind == "sparkles":
-        for _ in range(dice.randint(6, 26)):
-            sparkle(
-                brush,
-                dice.uniform(0, size),
-                dice.uniform(0, size),
-                dice.log(6, 70),
-                hsv(dice.random(), dice.uniform(0, 0.4), 1),
-            )
-    elif kind == "lightning":
-        points = [(dice.uniform(0, size), -5.0)]
-        while points[-1][1] < size:
-            points.append((points[-1][0] + dice.gauss(0, 0.06) * size, points[-1][1] + dice.uniform(0.03, 0.1) * size))
-        colour = hsv(dice.random(), 0.5, 1)
-        path = np.array(points)
-        for width, alpha in ((40, 0.15), (18, 0.3), (9, 0.7)):
-            paint = brush.paint(colour, alpha, width * 0.3)
-            paint.setStyle(skia.Paint.kStroke_Style)
-            paint.setStrokeWidth(width)
-            line = skia.Path()
-            line.addPoly([skia.Point(*point) for point in path.tolist()], False)
-            brush.canvas.drawPath(line, paint)
-        brush.stroke(path, WHITE, brush.width(0.7), curve=False)
-    elif kind == "rain":
-        places = np.stack([dice.spread(140, 0, 1), dice.spread(140, 0, 1)], 1) * size
-        length = dice.spread(140, 20, 90)[:, None]
-        brush.blades(
-            places, places + length * (-0.3, 1.0), 0.0, dice.uniform(0.8, 2.2), (0.9, 0.95, 1), dice.uniform(0.3, 0.8)
-        )
-    elif kind == "snow":
-        for _ in range(dice.randint(60, 200)):
-            brush.canvas.drawCircle(
-                dice.uniform(0, size),
-                dice.uniform(0, size),
-                dice.log(1.2, 12),
-                brush.paint(WHITE, dice.uniform(0.6, 1), dice.choice((0, 0, 3))),
-            )
-    elif kind == "petals":
-        for _ in range(dice.randint(20, 80)):
-            x, y, reach, turn = dice.uniform(0, size), dice.uniform(0, size), dice.log(6, 26), dice.uniform(0, 6)
-            petal = [
-                (x + reach * far * math.cos(turn + angle), y + 0.6 * reach * far * math.sin(turn + angle))
-                for angle, far in ((0, 1.3), (1.2, 0.7), (2.6, 0.9), (3.6, 0.9), (5, 0.7))
-            ]
-            brush.fill(smooth(petal), hsv(0.95, dice.uniform(0.15, 0.4), 1))
-    elif kind == "explosion":
-        x, y = dice.uniform(0.2, 0.8) * size, dice.uniform(0.4, 0.9) * size
-        for step, colour in enumerate(
-            (hsv(0.06, 0.3, 0.25), hsv(0.05, 0.75, 0.8), hsv(0.12, 0.75, 1), hsv(0.15, 0.25, 1))
-        ):
-            path = skia.Path()
-            for _ in range(24 - 5 * step):
-                angle, far = dice.uniform(0, 6.28), dice.uniform(0, 0.2 - 0.04 * step) * size
-                path.addCircle(
-                    x + far * math.cos(angle),
-                    y + 0.8 * far * math.sin(angle),
-                    dice.uniform(0.03, 0.075) * size * (1 - 0.18 * step),
-                )
-            brush.fill(path, colour)
-    else:  # drops of sweat, lines of surprise
-        x, y = dice.uniform(0.2, 0.8) * size, dice.uniform(0.1, 0.4) * size
-        for i in range(dice.randint(3, 7)):
-            angle = -2.4 + 0.35 * i
-            way = np.array([math.cos(angle), math.sin(angle)]) * size
-            brush.line([(x, y) + 0.08 * way, (x, y) + dice.uniform(0.12, 0.2) * way], None, 1.2, 1, 0)
+    for _ in range(dice.randint(6, 26)):
+        colour = hsv(dice.random(), dice.uniform(0, 0.4), 1)
+        sparkle(brush, dice.uniform(0, size), dice.uniform(0, size), dice.log(6, 70), colour)
+
+
+def _lightning(brush: Brush) -> None:
+    dice, size = brush.dice, brush.size
+    points = [(dice.uniform(0, size), -5.0)]
+    while points[-1][1] < size:
+        points.append((points[-1][0] + dice.gauss(0, 0.06) * size, points[-1][1] + dice.uniform(0.03, 0.1) * size))
+    colour = hsv(dice.random(), 0.5, 1)
+    for width, alpha in ((40, 0.15), (18, 0.3), (9, 0.7)):
+        paint = brush.paint(colour, alpha, width * 0.3)
+        paint.setStyle(skia.Paint.kStroke_Style)
+        paint.setStrokeWidth(width)
+        brush.canvas.drawPath(path_of(points, False), paint)
+    brush.stroke(points, WHITE, brush.width(0.7), curve=False)
+
+
+def _rain(brush: Brush) -> None:
+    dice = brush.dice
+    places = np.stack([dice.spread(140, 0, 1), dice.spread(140, 0, 1)], 1) * brush.size
+    length = dice.spread(140, 20, 90)[:, None]
+    width, alpha = dice.uniform(0.8, 2.2), dice.uniform(0.3, 0.8)
+    brush.blades(places, places + length * (-0.3, 1.0), 0.0, width, (0.9, 0.95, 1), alpha)
+
+
+def _snow(brush: Brush) -> None:
+    dice, size = brush.dice, brush.size
+    for _ in range(dice.randint(60, 200)):
+        paint = brush.paint(WHITE, dice.uniform(0.6, 1), dice.choice((0, 0, 3)))
+        brush.canvas.drawCircle(dice.uniform(0, size), dice.uniform(0, size), dice.log(1.2, 12), paint)
+
+
+def _petals(brush: Brush) -> None:
+    dice, size = brush.dice, brush.size
+    for _ in range(dice.randint(20, 80)):
+        x, y, reach, turn = dice.uniform(0, size), dice.uniform(0, size), dice.log(6, 26), dice.uniform(0, 6)
+        angles = turn + np.array([0, 1.2, 2.6, 3.6, 5])
+        far = reach * np.array([1.3, 0.7, 0.9, 0.9, 0.7])
+        petal = np.stack([x + far * np.cos(angles), y + 0.6 * far * np.sin(angles)], 1)
+        brush.fill(smooth(petal), hsv(0.95, dice.uniform(0.15, 0.4), 1))
+
+
+def _explosion(brush: Brush) -> None:
+    dice, size = brush.dice, brush.size
+    x, y = dice.uniform(0.2, 0.8) * size, dice.uniform(0.4, 0.9) * size
+    colours = (hsv(0.06, 0.3, 0.25), hsv(0.05, 0.75, 0.8), hsv(0.12, 0.75, 1), hsv(0.15, 0.25, 1))
+    for step, colour in enumerate(colours):
+        path = skia.Path()
+        for _ in range(24 - 5 * step):
+            angle, far = dice.uniform(0, 6.28), dice.uniform(0, 0.2 - 0.04 * step) * size
+            radius = dice.uniform(0.03, 0.075) * size * (1 - 0.18 * step)
+            path.addCircle(x + far * math.cos(angle), y + 0.8 * far * math.sin(angle), radius)
+        brush.fill(path, colour)
+
+
+def _marks(brush: Brush) -> None:
+    """Lines of surprise."""
+    dice, size = brush.dice, brush.size
+    place = np.array([dice.uniform(0.2, 0.8), dice.uniform(0.1, 0.4)]) * size
+    for i in range(dice.randint(3, 7)):
+        way = np.array([math.cos(-2.4 + 0.35 * i), math.sin(-2.4 + 0.35 * i)]) * size
+        brush.line([place + 0.08 * way, place + dice.uniform(0.12, 0.2) * way], None, 1.2, 1, 0)

@@ -84,6 +84,8 @@ class Style:
             ink, own = hsv(dice.uniform(0.58, 0.7), 0.65, dice.uniform(0.12, 0.35)), 0.0  # dark blue
         elif kind < 0.8:
             ink, own = dice.colour((0.4, 0.9), (0.2, 0.5)), 0.0
+        elif kind < 0.83:
+            ink, own = dice.colour((0.0, 0.3), (0.85, 1.0)), 0.0  # chalk
         else:
             ink, own = (0.06, 0.03, 0.06), dice.uniform(0.6, 1.0)
         return cls(

@@ -120,7 +120,7 @@ def credits_roll(brush: Brush) -> None:
     cjk, height = dice.chance(0.5), dice.log(13, 30)
     face = _typeface(cjk, dice.chance(0.3), dice.choice(("", "serif") if not cjk else ("", "Noto Serif CJK JP")))
     colour = WHITE if dice.chance(0.8) else BLACK
-    edge = dice.choice((0.0, 1.2))
+    edge = dice.choice((0.0, 1.2)) if colour is WHITE else 1.2
     y = dice.uniform(1, 3) * height
     while y < brush.canvas.getBaseLayerSize().height():
         names = [

@@ -37,6 +37,7 @@ class Options:
     degrade: str = "none"
     line_targets: bool = False
     fresh: float = 1.0
+    scenes: float = 0.0
     content: str = "mse"
     teacher: str | None = None
     teacher_weight: float = 0.5
@@ -80,6 +81,9 @@ class Options:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected 1 or more")
         if self.crop % 8 or not 16 <= self.crop <= 256:
             raise ValueError(f"crop: got {self.crop}, expected a multiple of 8 from 16 to 256")
+        if not 0 <= self.scenes <= 1 or (self.scenes and self.degrade != "video"):
+            got = f"{self.scenes:g} with --degrade {self.degrade}"
+            raise ValueError(f"scenes: got {got}, expected 0 to 1, above 0 only with --degrade video")
         if self.generator == "srresnet" and (self.scale != 4 or self.branches):
             raise ValueError("scale, branches: the seed's generator enlarges by 4 and has none; use --generator compact")
         if self.epochs is None and self.steps is None and self.minutes is None:
@@ -135,6 +139,7 @@ _RUN_OPTIONS = (
     click.option("--degrade", type=click.Choice(DEGRADATIONS), help="none: bicubic ÷4, the paper. video: what episodes go through, compression above all."),
     click.option("--line-targets/--plain-targets", help="Sharpen the lines of the pictures that are aimed at."),
     click.option("--fresh", type=click.FloatRange(0.01), help="New degraded pictures a step, of which crops are then drawn several times (video)."),
+    click.option("--scenes", type=click.FloatRange(0, 1), metavar="SHARE", help="Of all pictures, how many are drawn by program instead of taken from the pack (video); see `python -m train scenes`."),
     click.option("--content", type=click.Choice(["mse", "l1"]), help="Loss against the picture itself."),
     click.option("--teacher", metavar="MODEL", help="Learn from what these weights make of the same pictures, too: an installed model or a weights file."),
     click.option("--teacher-weight", type=click.FloatRange(0, 1), help="The teacher's share in the content loss; the picture itself has the rest."),

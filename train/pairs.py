@@ -8,7 +8,9 @@ import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
+import click
 import cv2
 import numpy as np
 import torch
@@ -128,6 +130,8 @@ class VideoPairs(Pairs):
         super().__init__(options, rank, highres, lowres, np.ones(1), teacher)
         self._known, self._all_answers = np.zeros(POOL, bool), torch.empty_like(highres) if teacher else None
         self._next = max(0, self._needed(step) - POOL)
+        if options.scenes:
+            options = _with_scenes(options, rank)
         workers = options.workers if options.workers >= 0 else min(14, max(1, (os.cpu_count() or 2) - 1))
         self._loader = DataLoader(
             _Degraded(pack, options, rank), batch_size=None, sampler=_CountFrom(self._next), num_workers=workers,
@@ -192,6 +196,7 @@ class _Degraded(Dataset[tuple[Tensor, Tensor]]):
     def __init__(self, pack: Pack, options: Options, rank: int) -> None:
         self.scale = options.scale
         self.folder, self.weights, self.seeds = pack.folder, options.weights, [options.seed, rank, _ENTRIES]
+        self.scenes = options.scenes
         self._crops: tuple[list[np.ndarray], np.ndarray, np.ndarray] | None = None
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
@@ -199,10 +204,15 @@ class _Degraded(Dataset[tuple[Tensor, Tensor]]):
             self._crops = Pack.open(self.folder).train_crops(self.weights)
         shards, index, odds = self._crops
         rng = np.random.default_rng([*self.seeds, number])
-        shard, row = index[rng.choice(len(index), p=odds)]
-        window = np.array(shards[shard][row])
-        if rng.random() < CLOSER:
-            window = closer(window, float(2 ** rng.uniform(0, 0.8)), rng)
+        if self.scenes and rng.random() < self.scenes:
+            from train.scenes import draw_window
+
+            window = draw_window("/".join(map(str, self.seeds)), number)
+        else:
+            shard, row = index[rng.choice(len(index), p=odds)]
+            window = np.array(shards[shard][row])
+            if rng.random() < CLOSER:
+                window = closer(window, float(2 ** rng.uniform(0, 0.8)), rng)
         highres, lowres = degrade(window, MARGIN, rng, self.scale)
         return torch.from_numpy(np.ascontiguousarray(highres)), torch.from_numpy(np.ascontiguousarray(lowres))
 
@@ -223,6 +233,17 @@ def closer(window: np.ndarray, times: float, rng: np.random.Generator) -> np.nda
     pixels = part.astype(np.float32)
     sharp = pixels + 1.5 * (times - 1) * (pixels - gaussian(pixels, times, times))
     return np.clip(np.rint(sharp), cv2.erode(part, around), cv2.dilate(part, around)).astype(np.uint8)
+
+
+def _with_scenes(options: Options, rank: int) -> Options:
+    """The same; without scenes where none can be drawn, which is said."""
+    from train.scenes import scenes_usable
+
+    if (reason := scenes_usable()) is None:
+        return options
+    if rank == 0:
+        click.echo(f"{reason}; training goes on with the pack alone", err=True)
+    return replace(options, scenes=0.0)
 
 
 def _behave(_worker: int) -> None:

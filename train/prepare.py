@@ -50,6 +50,8 @@ def _seconds(_context: click.Context, _option: click.Parameter, value: str) -> f
 @click.option("--validation", default=0.025, show_default=True, type=click.FloatRange(0, 1), help="Share of pictures.")
 @click.option("--test", default=0.025, show_default=True, type=click.FloatRange(0, 1), help="Share of pictures.")
 @click.option("--every", default="5s", show_default=True, callback=_seconds, help="Time between frames of a video.")
+@click.option("--scenes", default=0, show_default=True, type=click.IntRange(0), metavar="N", help="Draw so many pictures by program, too, to train on: folder \"scenes\" of the pack. See `python -m train scenes`.")
+@click.option("--scenes-seed", default=0, show_default=True, type=int, help="Another seed, other scenes.")
 @click.option("--preset", type=click.Choice(list(_PRESETS)),
               help="seed: the paper's centre crops and 10,816 / 256 / 256 pictures. Options given beside it count.")  # fmt: skip
 @click.option("--replace", is_flag=True, help="Make an existing pack anew.")
@@ -92,6 +94,8 @@ def build(
         others = f"; {finding.ignored} other files" if finding.ignored else ""
         known = ", ".join(sorted(STILLS) + sorted(VIDEOS))
         raise ValueError(f"{', '.join(map(str, sources))}: no picture or video there{others}; looked for {known}")
+    if options.scenes:
+        _check_scenes(finding.sources)
     part = out.with_name(out.name + ".part")
     spool = part / "frames"
     try:
@@ -101,6 +105,9 @@ def build(
         with quiet_pillow():
             with _progress("looking", len(finding.files)) as progress:
                 survey.look(finding, progress)
+            if options.scenes:
+                with _progress("drawing", options.scenes) as progress:
+                    survey.draw(progress)
             chosen = survey.choose()
             if not any(candidate.split == "train" for candidate in chosen):
                 raise ValueError(_nothing(sources, chosen, survey.rejected, options))
@@ -131,6 +138,15 @@ def _check_out(out: Path, replace: bool) -> None:
         raise ValueError(f"{out}: exists and is no pack; choose another --out")
     if not replace:
         raise ValueError(f"{out}: there is a pack already; make it anew with --replace, or choose another --out")
+
+
+def _check_scenes(sources: list[str]) -> None:
+    from train.scenes import scenes_usable
+
+    if reason := scenes_usable():
+        raise ValueError(f"--scenes: {reason}")
+    if "scenes" in sources:
+        raise ValueError("scenes: a source has the name that drawn scenes get in the pack; rename the folder")
 
 
 def _move(part: Path, out: Path) -> None:

@@ -31,11 +31,14 @@ from train.pictures import (
 from train.video_frames import frames_of
 
 _THREADS = 2
+_SCENE = 1024  # pixels a side of drawn scenes
+_TRAIN = 1.0  # a place in the split that is none of validation's and test's
 
 
 @dataclass(frozen=True)
 class Options:
     """What becomes of pictures. validation, test: shares of all. every: seconds between frames of a video.
+    scenes: how many to draw by program, of the row `scenes_seed`.
 
     limits: the most pictures of each split; those left out of it have no limit.
     """
@@ -46,6 +49,8 @@ class Options:
     validation: float = 0.025
     test: float = 0.025
     every: float = 5.0
+    scenes: int = 0
+    scenes_seed: int = 0
     limits: dict[str, int] = field(default_factory=dict)
 
 
@@ -102,6 +107,22 @@ class Survey:
                     self._note(candidate)
             except Unusable as error:
                 self._note(Rejected(video.path, error.reason, error.detail))
+            progress(number + 1)
+
+    def draw(self, progress: Callable[[float], None] = lambda scenes: None) -> None:
+        """The drawn scenes, all of them to train on. progress: told how many are done. OSError as above."""
+        from train.scenes import draw_scene
+
+        seed = self.options.scenes_seed
+        for number in range(self.options.scenes):
+            pixels = draw_scene(seed, number, max(_SCENE, self.options.min_side))
+            file = self.spool / f"scene-{seed}-{number:05d}.png"
+            content = encode_png(pixels)
+            digest = hashlib.sha256(content).digest()
+            result = self._candidate(f"scenes/{seed}-{number:05d}", file, pixels, digest, _TRAIN, None)
+            if isinstance(result, Candidate):
+                file.write_bytes(content)
+            self._note(result)
             progress(number + 1)
 
     def choose(self) -> list[Candidate]:

@@ -20,6 +20,7 @@ from train.losses import (
     generator_loss,
     gradient_penalty,
     noisy_labels,
+    roughness_of_flats,
     wasserstein_generator_loss,
 )
 from train.networks import Critic, Discriminator
@@ -123,6 +124,22 @@ def test_noisy_labels_are_smooth_and_sometimes_swapped() -> None:
         assert straight.mean().item() == pytest.approx((low + high) / 2, abs=0.005)
     real, fake = noisy_labels(100, (0.85, 1.10), (0.0, 0.15), 0.0, CPU)
     assert real.min() >= 0.85 and fake.max() <= 0.15
+
+
+def test_roughness_counts_dirt_in_flat_areas_alone() -> None:
+    target = torch.full((1, 3, 64, 64), 0.6)
+    target[..., 40:] = 0.2  # an edge: within four pixels of it nothing is flat
+    dirt = torch.zeros_like(target)
+    dirt[..., 8:16, 8:16] = 0.02 * torch.rand(3, 8, 8, generator=torch.manual_seed(0))
+    halo = torch.zeros_like(target)
+    halo[..., 38:42] = 0.1
+    assert roughness_of_flats(target, target) == 0
+    assert roughness_of_flats(target + 0.1, target) == pytest.approx(0, abs=1e-6)  # the content loss sees that
+    assert roughness_of_flats(target + halo, target) == 0
+    once, twice = (roughness_of_flats(target + times * dirt, target) for times in (1, 2))
+    assert 0 < once and twice == pytest.approx(2 * once.item(), rel=1e-3)
+    textured = torch.rand(1, 3, 64, 64, generator=torch.manual_seed(1))
+    assert roughness_of_flats(textured + dirt, textured) == 0
 
 
 def test_feature_matching() -> None:

@@ -83,6 +83,29 @@ def test_five_steps_of_each_recipe(recipe: str, generator: str, options: Options
     assert {"discriminator", "critic"} & set(parts) == ({judge} if judge else set())
 
 
+def test_the_critic_may_see_other_pictures_as_real(options: Options) -> None:
+    def critic(**changes: Any) -> dict[str, Any]:
+        chosen = dataclasses.replace(options, steps=1, pretrain_epochs=0, out=f"{options.out}-{len(changes)}", **changes)
+        srwgan_gp.train(chosen, say=lambda line: None)
+        return parts_of(chosen.out)["critic"]
+
+    own, others = critic(), critic(critic_weights=(("many", 0.0),))
+    assert not same(own, others)  # from the same weights, after one step
+    with pytest.raises(ValueError, match="no training crop is left"):
+        critic(critic_weights=(("*", 0.0),), smooth_flats=0.0)
+
+
+def test_flats_are_smoothed_where_that_is_asked_for(options: Options) -> None:
+    def generator(recipe: str, weight: float) -> dict[str, Any]:
+        out = f"{options.out}-{recipe}-{weight}"
+        chosen = dataclasses.replace(options, recipe=recipe, steps=1, smooth_flats=weight, clip=None, out=out)
+        RECIPES[recipe].train(chosen, say=lambda line: None)
+        return parts_of(out)["generator"]
+
+    for recipe in ("resnet", "srwgan-gp"):
+        assert not same(generator(recipe, 0.0), generator(recipe, 5.0))
+
+
 def test_a_run_leaves_its_options_and_a_record(options: Options, pack: Pack) -> None:
     options = dataclasses.replace(options, steps=20)
     srwgan_gp.train(options, say=lambda line: None)

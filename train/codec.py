@@ -74,7 +74,7 @@ def draw_compression(rng: np.random.Generator, hard: bool = False, first: bool =
     ask for, because MB-tree and CU-tree, which are off here, coarsen whatever moves by about so much. Quantiser scale
     2..8 for MPEG-2 and MPEG-4 (a good DVD to a crowded one). Milder than APISR's, which go on to what leaves little of
     so small a picture.
-    hard: CRF 17..36 and 20..38, quantiser scale 2..12, of which the upper third is rarer. first: of two, the one that
+    hard: CRF 17..36 and 20..38, quantiser scale 2..12, the better ones more often. first: of two, the one that
     was made long ago: MPEG-2 and MPEG-4 mostly, never H.265 unless there is nothing else.
     """
     codecs = usable_codecs()
@@ -85,9 +85,8 @@ def draw_compression(rng: np.random.Generator, hard: bool = False, first: bool =
 
     def quality() -> int:
         drawn = int(rng.integers(*ranges[codec]))
-        if hard and rng.random() < 0.5:  # what is hardly watchable is hardly kept: the better of two
-            drawn = min(drawn, int(rng.integers(*ranges[codec])))
-        return drawn
+        # What is hardly watchable is hardly kept: the better of two.
+        return min(drawn, int(rng.integers(*ranges[codec]))) if hard else drawn
 
     if codec == "libx264":
         preset = ("veryfast", "fast", "medium")[int(rng.integers(3))]

@@ -15,8 +15,8 @@ draw() makes a Recipe of plain numbers, apply() does what it says. Of all pairs 
 | an encoder | 74 % | 95 % | 84 % | see codec.draw_compression | APISR's prediction-oriented compression |
 | two encoders | 8 % | 60 % | 39 % | the first MPEG-2, MPEG-4 or H.264 (MPEG-2) | a DVD, a rip of it, a copy of that |
 | the first at another size | | 21 % | 13 % | 0.7 to 1.4 times lowres | |
-| blur | 20 % | 92 % | 62 % | Gaussian, sigma 0.3..1.4 (0.2..0.7), 3 in 10 anisotropic | Real-ESRGAN |
-| resize chain | 19 % | 50 % | 37 % | one or two sizes, 0.5..1.7 times lowres (0.75..2) | Real-ESRGAN |
+| blur | 20 % | 92 % | 62 % | Gaussian, sigma 0.3..1.4, mostly 0.5..1.1 (0.2..0.7), 3 in 10 anisotropic | Real-ESRGAN |
+| resize chain | 19 % | 45 % | 34 % | one or two sizes, 0.5..1.7 times lowres (0.75..2) | Real-ESRGAN |
 | ringing | 17 % | 40 % | 30 % | unsharp mask up to 1.4 (0.8), mostly along rows; or sinc | Real-ESRGAN |
 | noise | 19 % | 40 % | 31 % | sigma 1..8 of 255 (1..6); some as grain, some in the dark | Real-ESRGAN |
 | gradients in steps | | 12 % | 7 % | 6 or 7 bits | |
@@ -128,8 +128,8 @@ def draw_worn(rng: np.random.Generator) -> Recipe:
     """What an old episode went through, with the odds of the third column."""
     fields = float(rng.uniform(0.33, 1)) if rng.random() < 0.08 else 0.0
     recipe = Recipe(
-        blur=_draw_blur(rng, 0.3, 1.4) if rng.random() < 0.92 else (0.0, 0.0),
-        chain=_draw_chain(rng, -1.0, 0.77) if rng.random() < 0.50 else (),
+        blur=_draw_soft(rng) if rng.random() < 0.92 else (0.0, 0.0),
+        chain=_draw_chain(rng, -1.0, 0.77) if rng.random() < 0.45 else (),
         filter=FILTERS[int(rng.choice(4, p=[0.4, 0.25, 0.2, 0.15]))],
         bits=int(rng.integers(6, 8)) if rng.random() < 0.12 else 8,
         ringing=_draw_ringing(rng, 1.4, 1.6, rows=0.7) if rng.random() < 0.40 else None,
@@ -162,6 +162,12 @@ def _in_motion(recipe: Recipe, rng: np.random.Generator) -> Recipe:
 def _draw_blur(rng: np.random.Generator, least: float, most: float) -> tuple[float, float]:
     vertical, horizontal = (float(sigma) for sigma in rng.uniform(least, most, 2))
     return (vertical, horizontal) if rng.random() < 0.3 else (horizontal, horizontal)
+
+
+def _draw_soft(rng: np.random.Generator) -> tuple[float, float]:
+    """Sigma 0.3..1.4, mostly 0.5..1.1; where the directions differ there is less of it down, as on tape."""
+    across, less = float(0.3 + 1.1 * rng.beta(1.6, 2.2)), float(rng.uniform(0.4, 1))
+    return (across * less, across) if rng.random() < 0.3 else (across, across)
 
 
 def _draw_chain(rng: np.random.Generator, least: float, most: float) -> tuple[tuple[float, str], ...]:

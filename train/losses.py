@@ -12,6 +12,8 @@ from train.networks import Critic, Discriminator
 
 CONTENT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss}
 
+_FLAT, _AROUND = 0.015, 9  # of 0..1; highres pixels
+
 
 def content_with_teacher(name: str, weight: float) -> Callable[..., Tensor]:
     """CONTENT[name] of (fake, highres) and, called with a third picture, `weight` parts of it against that one.
@@ -26,6 +28,21 @@ def content_with_teacher(name: str, weight: float) -> Callable[..., Tensor]:
         return truth if taught is None else torch.lerp(truth, loss(fake, taught), weight)
 
     return content
+
+
+def roughness_of_flats(fake: Tensor, highres: Tensor) -> Tensor:
+    """Mean absolute step of the error between neighbours, where the target is flat: what is left of blocks and noise.
+
+    A pixel is flat when the luma around it, 9x9, spans no more than _FLAT. An error that is the same all over costs
+    nothing here: the content loss sees that. 0 for targets without flat areas.
+    """
+    luma = (highres * highres.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    spans = F.max_pool2d(luma, _AROUND, 1, _AROUND // 2) + F.max_pool2d(-luma, _AROUND, 1, _AROUND // 2)
+    flat = (spans <= _FLAT).float()
+    error = (fake - highres) * flat
+    down = (error[:, :, 1:] - error[:, :, :-1]).abs() * (flat[:, :, 1:] * flat[:, :, :-1])
+    across = (error[..., 1:] - error[..., :-1]).abs() * (flat[..., 1:] * flat[..., :-1])
+    return (down.sum() + across.sum()) / (6 * flat.sum()).clamp_min(1)
 
 
 def noisy_labels(

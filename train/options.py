@@ -22,6 +22,7 @@ class Options:
 
     The run ends after `epochs`, `steps` or `minutes`, whichever is first of those that are set. batch: pairs a step
     and process. crop: side of a highres crop, pixels. weights: how often a picture is drawn, see `Pack.train_crops`.
+    critic_weights: the same for the pictures that a critic takes as real; none: those of the pairs.
     """
 
     recipe: str
@@ -39,6 +40,7 @@ class Options:
     fresh: float = 1.0
     scenes: float = 0.0
     content: str = "mse"
+    smooth_flats: float = 0.0
     teacher: str | None = None
     teacher_weight: float = 0.5
     batch: int = 32
@@ -59,6 +61,7 @@ class Options:
     critic_width: int = 64
     critic_rate: float | None = None
     critic_first: int = 0
+    critic_weights: Weights = ()
     penalty: float = 10.0
     feature_matching: float = 0.0
     perceptual: str | None = None
@@ -96,9 +99,12 @@ class Options:
         if set(saved) - known or "recipe" not in saved:
             odd = ", ".join(sorted(set(saved) - known)) or "no recipe"
             raise ValueError(f"options of another version of the trainer ({odd}): start a new run")
-        pairs = tuple((str(pattern), float(number)) for pattern, number in saved.get("weights", ()))
+        pairs: dict[str, Any] = {
+            name: tuple((str(pattern), float(number)) for pattern, number in saved.get(name, ()))
+            for name in ("weights", "critic_weights")
+        }
         labels: dict[str, Any] = {name: tuple(saved[name]) for name in ("real_labels", "fake_labels") if name in saved}
-        return cls(**(saved | labels | {"weights": pairs}))
+        return cls(**(saved | labels | pairs))
 
 
 def _parse_weights(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> Weights:
@@ -141,6 +147,7 @@ _RUN_OPTIONS = (
     click.option("--fresh", type=click.FloatRange(0.01), help="New degraded pictures a step, of which crops are then drawn several times (video)."),
     click.option("--scenes", type=click.FloatRange(0, 1), metavar="SHARE", help="Of all pictures, how many are drawn by program instead of taken from the pack (video); see `python -m train scenes`."),
     click.option("--content", type=click.Choice(["mse", "l1"]), help="Loss against the picture itself."),
+    click.option("--smooth-flats", type=click.FloatRange(0), help="Weight of what is left of blocks and noise where the picture aimed at is flat."),
     click.option("--teacher", metavar="MODEL", help="Learn from what these weights make of the same pictures, too: an installed model or a weights file."),
     click.option("--teacher-weight", type=click.FloatRange(0, 1), help="The teacher's share in the content loss; the picture itself has the rest."),
     click.option("--batch", type=click.IntRange(1)),
@@ -174,7 +181,11 @@ _ADVERSARIAL_OPTIONS = (
     click.option("--perceptual", type=click.Path(exists=True, dir_okay=False), metavar="WEIGHTS", help="VGG weights (.safetensors, torchvision's names) for the paper's ablation."),
     click.option("--perceptual-weight", type=click.FloatRange(0)),
 )  # fmt: skip
-_WGAN_OPTIONS = (click.option("--penalty", type=click.FloatRange(0), help="Weight of the gradient penalty."),)
+_WGAN_OPTIONS = (
+    click.option("--penalty", type=click.FloatRange(0), help="Weight of the gradient penalty."),
+    click.option("--critic-weight", "critic_weights", multiple=True, callback=_parse_weights, metavar="PATTERN=NUMBER",
+                 help="As --weight, of the pictures that the critic takes as real, for example human art only; repeat it.  [default: the pairs' own]"),
+)  # fmt: skip
 
 Command = Callable[..., Any]
 
@@ -190,7 +201,7 @@ def run_options(**defaults: Any) -> Callable[[Command], Command]:
         for option in reversed(chosen):
             command = option(command)
         for parameter in command.__click_params__:  # type: ignore[attr-defined]
-            if parameter.name in ("pack", "out", "workers", "weights", "metadata", "dry_run", "resume"):
+            if parameter.name in ("pack", "out", "workers", "weights", "critic_weights", "metadata", "dry_run", "resume"):
                 continue
             default = getattr(base, parameter.name)
             if default is not None:  # to click an explicit None is a value, and nothing would be missing then

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,10 +21,12 @@ from train.losses import (
     critic_loss,
     feature_matching,
     gradient_penalty,
+    roughness_of_flats,
     wasserstein_generator_loss,
 )
 from train.networks import Critic
 from train.options import Options
+from train.pairs import CleanPairs
 from train.perceptual import Perceptual
 from train.run import Run, contrast
 
@@ -47,6 +50,11 @@ def train(options: Options, resume: Path | None = None, say: Callable[[str], Non
     perceptual = Perceptual(options.perceptual).to(run.device) if options.perceptual else None
     alone = int(options.pretrain_epochs * run.epoch) if untrained(start) else 0  # steps of the content loss alone
 
+    others = None  # the critic compares two sets of pictures, not pairs: its real ones may be others
+    if options.critic_weights:
+        chosen = replace(options, weights=options.critic_weights)
+        others = CleanPairs(run.pack, chosen, run.device, run.accelerator.process_index)
+
     for lowres, highres, *taught in run.batches(teacher):
         optimiser.param_groups[0]["lr"] = run.rate(options.rate)
         critic_optimiser.param_groups[0]["lr"] = run.rate(options.critic_rate or options.rate)
@@ -55,15 +63,18 @@ def train(options: Options, resume: Path | None = None, say: Callable[[str], Non
             fake = generator(lowres.contiguous(memory_format=torch.channels_last)).float()
         content = content_loss(fake, highres, *taught)
         loss = content
+        if options.smooth_flats:
+            loss = loss + options.smooth_flats * roughness_of_flats(fake, highres)
         run.record(loss__content=content, contrast=contrast(fake, highres))
 
         if run.step >= alone:
             judge.requires_grad_(True)
+            real = highres if others is None else others.batch(run.step)[1]
             # Both in one call: without BatchNorm no picture sees another.
             with run.autocast():
-                real_scores, fake_scores = critic(torch.cat([highres, fake.detach()])).chunk(2)
+                real_scores, fake_scores = critic(torch.cat([real, fake.detach()])).chunk(2)
             distance = -critic_loss(real_scores, fake_scores)
-            penalty, penalty_norm = gradient_penalty(critic, highres, fake)
+            penalty, penalty_norm = gradient_penalty(critic, real, fake)
             judging = options.penalty * penalty - distance
             critic_optimiser.zero_grad(set_to_none=True)
             run.accelerator.backward(judging)

@@ -137,7 +137,7 @@ def test_roughness_counts_dirt_in_flat_areas_alone() -> None:
     assert roughness_of_flats(target + 0.1, target) == pytest.approx(0, abs=1e-6)  # the content loss sees that
     assert roughness_of_flats(target + halo, target) == 0
     once, twice = (roughness_of_flats(target + times * dirt, target) for times in (1, 2))
-    assert 0 < once and twice == pytest.approx(2 * once.item(), rel=1e-3)
+    assert once > 0 and twice == pytest.approx(2 * once.item(), rel=1e-3)
     textured = torch.rand(1, 3, 64, 64, generator=torch.manual_seed(1))
     assert roughness_of_flats(textured + dirt, textured) == 0
 

@@ -85,7 +85,8 @@ def test_five_steps_of_each_recipe(recipe: str, generator: str, options: Options
 
 def test_the_critic_may_see_other_pictures_as_real(options: Options) -> None:
     def critic(**changes: Any) -> dict[str, Any]:
-        chosen = dataclasses.replace(options, steps=1, pretrain_epochs=0, out=f"{options.out}-{len(changes)}", **changes)
+        out = f"{options.out}-{len(changes)}"
+        chosen = dataclasses.replace(options, steps=1, pretrain_epochs=0, out=out, **changes)
         srwgan_gp.train(chosen, say=lambda line: None)
         return parts_of(chosen.out)["critic"]
 

@@ -15,7 +15,7 @@ from train.degrade import downscale
 from train.metrics import psnr
 from train.options import Options
 from train.pack import CROP, Pack, PackWriter
-from train.pairs import CleanPairs, Pairs, VideoPairs, _turned, closer, detail_of
+from train.pairs import CleanPairs, Pairs, VideoPairs, _turned, detail_of
 
 CPU = torch.device("cpu")
 
@@ -83,19 +83,6 @@ def test_weights_leave_pictures_out(tmp_path: Path) -> None:
     pairs = CleanPairs(pack, options(pack, weights=(("dark", 0.25),)), CPU)
     means = [pairs.batch(step)[1].mean((1, 2, 3)) for step in range(50)]
     assert 0.12 < (torch.cat(means) * 255 < 120).float().mean() < 0.28  # 1 of 5
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.floats(1, 1.8))
-def test_a_closer_look_keeps_edges_steep_and_adds_no_colour(seed: int, times: float) -> None:
-    window = np.full((96, 96, 3), 200, np.uint8)
-    window[:, 48:] = 60
-    near = closer(window, times, np.random.default_rng(seed))
-    assert near.shape == window.shape and near.dtype == np.uint8
-    assert near.min() >= 45 and near.max() <= 215  # bicubic overshoots a little; sharpening adds nothing
-    if len(np.unique(near)) > 2:  # the edge is still in the picture
-        assert np.abs(np.diff(near[0, :, 1].astype(int))).max() > 60
-    assert np.array_equal(near, closer(window, times, np.random.default_rng(seed)))
 
 
 def test_flat_crops_are_seldom(pack: Pack) -> None:

@@ -18,15 +18,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from train.degrade import MARGIN, degrade, downscale
-from train.filters import gaussian, resize
 from train.lines import sharpen_lines
 from train.options import Options
 from train.pack import CROP, Pack
+from train.views import seen_anew
 
 FLAT = 1.0  # mean step between neighbouring pixels, in 8-bit levels, below which a crop teaches little
 POOL = 768  # degraded pictures that crops are drawn from
 FIRST = 64  # of these, how many must be there for the first step
-CLOSER = 0.3  # how often a picture is looked at from nearer, so that lines of every width are seen
 _BATCHES, _ENTRIES = 0, 1  # streams of random numbers that must not meet
 
 # [N, 3, H, W] float, 0..1 -> [N, 3, sH, sW] float, 0..1, on the same device.
@@ -211,28 +210,8 @@ class _Degraded(Dataset[tuple[Tensor, Tensor]]):
         else:
             shard, row = index[rng.choice(len(index), p=odds)]
             window = np.array(shards[shard][row])
-            if rng.random() < CLOSER:
-                window = closer(window, float(2 ** rng.uniform(0, 0.8)), rng)
-        highres, lowres = degrade(window, MARGIN, rng, self.scale)
+        highres, lowres = degrade(seen_anew(window, rng), MARGIN, rng, self.scale)
         return torch.from_numpy(np.ascontiguousarray(highres)), torch.from_numpy(np.ascontiguousarray(lowres))
-
-
-def closer(window: np.ndarray, times: float, rng: np.random.Generator) -> np.ndarray:
-    """[S, S, 3] uint8 -> a part of it, enlarged `times` to the same size, its edges as steep as before, no halo.
-
-    What is only enlarged has soft edges, which a generator would learn to leave soft; so they are sharpened, and no
-    pixel leaves the range of its neighbours.
-    """
-    size = window.shape[0]
-    side = max(1, round(size / times))
-    top, left = (int(corner) for corner in rng.integers(0, size - side + 1, 2))
-    part = resize(window[top : top + side, left : left + side], (size, size), "bicubic")
-    if side == size:
-        return part
-    around = np.ones((3, 3), np.uint8)
-    pixels = part.astype(np.float32)
-    sharp = pixels + 1.5 * (times - 1) * (pixels - gaussian(pixels, times, times))
-    return np.clip(np.rint(sharp), cv2.erode(part, around), cv2.dilate(part, around)).astype(np.uint8)
 
 
 def _with_scenes(options: Options, rank: int) -> Options:

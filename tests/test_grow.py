@@ -63,13 +63,14 @@ def test_what_cannot_grow() -> None:
 def test_init_grows_what_is_smaller(tmp_path: Path) -> None:
     small = trained(6, 2)
     save_generator(small, tmp_path / "small.safetensors", {})
-    options = Options("resnet", "", "", str(tmp_path / "small.safetensors"), "compact", channels=8, layers=3, branches=True)
+    init = str(tmp_path / "small.safetensors")
+    options = Options("resnet", "", "", init, "compact", channels=8, layers=3, branches=True)
     generator, start = build_generator(options)
-    assert start == f"{tmp_path / 'small.safetensors'}, grown from 6 channels and 2 layers" and generator.training
+    assert start == f"{init}, grown from 6 channels and 2 layers" and generator.training
     x = torch.rand(1, 3, 8, 8)
     torch.testing.assert_close(generator(x), small(x), rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match="expected compact"):  # narrower: it would lose something
-        build_generator(Options("resnet", "", "", str(tmp_path / "small.safetensors"), "compact", channels=4, layers=3))
+        build_generator(Options("resnet", "", "", init, "compact", channels=4, layers=3))
 
 
 def test_best_starts_as_the_installed_balanced() -> None:

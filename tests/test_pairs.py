@@ -15,7 +15,7 @@ from train.degrade import downscale
 from train.metrics import psnr
 from train.options import Options
 from train.pack import CROP, Pack, PackWriter
-from train.pairs import CleanPairs, Pairs, VideoPairs, turned, detail_of
+from train.pairs import CleanPairs, Pairs, VideoPairs, detail_of, turned
 
 CPU = torch.device("cpu")
 

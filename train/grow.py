@@ -6,6 +6,8 @@ its middle and a PReLU of slope 1; a channel that nothing listens to yet changes
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -26,26 +28,28 @@ def grow(generator: Compact, channels: int, layers: int) -> Compact:
         raise ValueError(f"a generator of {old} channels and {deep} layers cannot grow to {channels} and {layers}")
     if generator.activation != "prelu":
         raise ValueError(f"a generator with {generator.activation} cannot grow: only a PReLU can pass things on")
-    grown = Compact(channels, layers, generator.scale, generator.skip).to(generator.body[0].weight)  # type: ignore
+    grown = Compact(channels, layers, generator.scale, generator.skip)
+    body: Any = grown.body
+    smaller: Any = generator.body
     places = {(index + 1) * layers // max(1, deep) - 1: index for index in range(deep)}  # of the old layers
     for layer in range(layers + 1):  # the first convolution is the head, before all layers
-        convolution, activation = grown.body[2 * layer], grown.body[2 * layer + 1]
+        convolution, activation = body[2 * layer], body[2 * layer + 1]
         source = 0 if layer == 0 else places.get(layer - 1, -2) + 1
         if source >= 0:
-            _take(convolution, generator.body[2 * source])
-            activation.weight[:old] = generator.body[2 * source + 1].weight  # type: ignore[index,union-attr,operator]
+            _take(convolution, smaller[2 * source])
+            activation.weight[:old] = smaller[2 * source + 1].weight
         else:
-            convolution.weight[:old] = 0  # type: ignore[index,operator]
-            nn.init.dirac_(convolution.weight[:old, :old])  # type: ignore[index]
-            convolution.bias[:old] = 0  # type: ignore[index,operator]
-            activation.weight[:old] = 1  # type: ignore[index,operator]
-    _take(grown.body[-1], generator.body[-1])
+            convolution.weight[:old] = 0
+            nn.init.dirac_(convolution.weight[:old, :old])
+            convolution.bias[:old] = 0
+            activation.weight[:old] = 1
+    _take(body[-1], smaller[-1])
     return grown.train(generator.training)
 
 
-def _take(target: nn.Module, source: nn.Module) -> None:
+def _take(target: Any, source: Any) -> None:
     """Give the first outputs of a convolution those of a smaller one, which do not listen to the new inputs."""
-    outputs, inputs = source.weight.shape[:2]  # type: ignore[union-attr,index]
-    target.weight[:outputs] = 0  # type: ignore[index,operator]
-    target.weight[:outputs, :inputs] = source.weight  # type: ignore[index,operator]
-    target.bias[:outputs] = source.bias  # type: ignore[index,operator]
+    outputs, inputs = source.weight.shape[:2]
+    target.weight[:outputs] = 0
+    target.weight[:outputs, :inputs] = source.weight
+    target.bias[:outputs] = source.bias

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
 from safetensors import safe_open
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.packs import make_pack
 from train import codec, sprint_pool, sprint_steps
@@ -313,6 +314,35 @@ def test_steps_teach_all_they_should(kind: type[Step]) -> None:
     assert all(float(optimiser.param_groups[0]["lr"]) == 0 for optimiser in step.optimisers())
 
 
+@pytest.mark.parametrize("kind", [Step, CriticStep])
+def test_a_step_asks_the_device_for_nothing(kind: type[Step]) -> None:
+    """No number comes to the host within a step and none is sent, or no CUDA graph could hold it."""
+    told: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            told.append(func.name())
+            if func.name() == "aten::index.Tensor":  # by a mask it would first have to count
+                assert all(index is None or index.dtype == torch.int64 for index in args[1])
+            return func(*args, **(kwargs or {}))
+
+    workers = Workers(shared((1, 384, 384, 3)), np.ones(1), 1, 4, 0)
+    try:
+        pool = Pool(workers, 4, 4, CPU)
+        pool.highres.random_(0, 256)
+        pool._filled.fill_(4)
+        step = a_step(kind)
+        step.pool = pool
+        step.set_rate(0.0)
+        step()
+        with Watch():
+            step()
+    finally:
+        workers.close()
+    asking = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::lift_fresh", "aten::equal"}
+    assert "aten::index.Tensor" in told and not asking & set(told)
+
+
 def test_back_to_the_weights_before() -> None:
     step = a_step(CriticStep)
     step.set_rate(0.0)
@@ -392,6 +422,7 @@ def test_sizes_of_the_plan() -> None:
         (["--plan", "huge=1"], "got 'huge'"),
         (["--plan", "fast", "--generator", "fast"], "give one of them"),
         (["--init", "fast"], "expected NAME=START"),
+        (["--init", "fast=scratch"], "--init fast: not in the plan"),
         (["--crop", "36"], "multiples of 8"),
     ],
 )

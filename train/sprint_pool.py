@@ -84,9 +84,10 @@ class Workers:
                     return
             self._degrade(range(number * SLOTS, (number + 1) * SLOTS), np.random.default_rng([self._seed, number]))
         except Exception as error:
-            line = f"{type(error).__name__}: {error}".splitlines()[0].encode()[:400]
-            self._message[: len(line)] = np.frombuffer(line, np.uint8)
-            traceback.print_exc()
+            if not self._message[0]:  # the first speaks for all
+                line = f"{type(error).__name__}: {error}".splitlines()[0].encode()[:400]
+                self._message[: len(line)] = np.frombuffer(line, np.uint8)
+                traceback.print_exc()
             os._exit(1)
 
     def _degrade(self, slots: range, rng: np.random.Generator) -> None:
@@ -119,7 +120,7 @@ class Pool:
         slots = len(workers.state)
         # Pinned memory can be copied from while the program goes on.
         self._staged = [torch.empty(slots, *p.shape[1:], dtype=torch.uint8, pin_memory=cuda) for p in self._pixels]
-        self._copied = torch.cuda.Event() if cuda else None
+        self._copied = torch.cuda.Event(blocking=True) if cuda else None
 
     @property
     def _pixels(self) -> tuple[Tensor, Tensor]:

@@ -82,6 +82,8 @@ def run(sprint: Sprint, say: Say) -> list[Path]:
         size_of(name)
         if (earlier := sprint.out / f"{name}.safetensors").exists():
             raise ValueError(f"{earlier} is there already: give another --out; --init {name}={earlier} goes on with it")
+    if odd := sorted(set(sprint.init) - {name for name, _ in sprint.plan}):
+        raise ValueError(f"--init {odd[0]}: not in the plan")
     parts = Parts(sprint.parts, sprint.partial)
     if parts.missing:
         say(f"{parts.missing} of {len(parts.index['parts'])} parts are not there: going on with the others")
@@ -198,7 +200,7 @@ class _Runner:
         step = prepared(make, batch, self.say)
         self.log.write(event="stage", generator=name, stage=kind.STAGE, batch=step.batch, recorded=step.recorded)
         pace, rescue = _Pace(self.pool.device), Rescue(step)
-        looked, exported, at, factor, rescues = self.clock.now(), self.clock.now(), step.steps, 1.0, 0
+        looked, exported, at, factor, rescues = self.clock.now(), self.clock.now(), 0, 1.0, 0
         while ((now := self.clock.now()) < end or not step.steps) and not self.stop.received:
             step.set_rate((now - began) / max(1e-3, end - began), factor)
             for _ in range(pace.block):
@@ -266,7 +268,8 @@ class _Pace:
 
     def __init__(self, device: torch.device) -> None:
         self.block = BLOCK if device.type == "cuda" else 1
-        self._events = [torch.cuda.Event() for _ in range(2)] if device.type == "cuda" else []
+        cuda = device.type == "cuda"
+        self._events = [torch.cuda.Event(blocking=True) for _ in range(2)] if cuda else []  # the workers have the core
 
     def wait(self) -> None:
         """Called behind a block: until the block before it is done."""

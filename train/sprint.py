@@ -95,6 +95,7 @@ _SETTINGS = (
     click.option("--clip", default=0.5, show_default=True, type=click.FloatRange(0, min_open=True), help="Largest norm of the generator's gradient."),
     click.option("--ema", default=0.999, show_default=True, type=click.FloatRange(0, 1), help="Decay of the averaged weights, which are the ones exported."),
     click.option("--adversarial", default=1e-3, show_default=True, type=click.FloatRange(0), help="Weight of the adversarial loss beside L1."),
+    click.option("--critic-first", default=500, show_default=True, type=click.IntRange(0), help="Steps in which the generator does not listen to the critic yet."),
     click.option("--critic-width", default=32, show_default=True, type=click.IntRange(4, 256), help="Channels of the critic's first layer."),
 )  # fmt: skip
 

@@ -27,7 +27,9 @@ WARM_UP = 3  # eager steps before a step is recorded: cuDNN chooses its kernels,
 @dataclass(frozen=True)
 class Settings:
     """Of both stages. batch, crop: of the first; the critic's crops are critic_crop. rate: of the first stage, a tenth
-    in the second; the critic's is a fifth. ema: decay of the averaged weights. warmup: steps of a linear warm-up."""
+    in the second; the critic's is a fifth. ema: decay of the averaged weights. warmup: steps of a linear warm-up.
+    critic_first: steps in which the critic learns and the generator does not listen yet.
+    """
 
     batch: int = 32
     crop: int = 128
@@ -38,7 +40,7 @@ class Settings:
     warmup: int = 100
     adversarial: float = 1e-3
     critic_width: int = 32
-    critic_first: int = 100
+    critic_first: int = 500
     penalty: float = 10.0
 
 

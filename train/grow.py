@@ -13,14 +13,16 @@ from torch import nn
 
 from vidsr.models import Compact
 
+_QUIET = 0.1  # of a fresh generator's weights: else the first steps, which move all weights alike, disturb much
+
 
 @torch.no_grad()
 def grow(generator: Compact, channels: int, layers: int) -> Compact:
     """A Compact of `channels` and `layers` with the output of `generator`, whose scale and skip it has.
 
     The layers of `generator` are spread evenly among those that pass its channels on. The new channels come behind the
-    old ones: they start as random as those of a fresh generator and see everything, but no old channel and no colour
-    listens to them, until training makes it. Exact but for the order in which a convolution adds up. ValueError when
+    old ones: they start with small random weights and see everything, but no old channel and no colour listens to them,
+    until training makes it. Exact but for the order in which a convolution adds up. ValueError when
     it would have to shrink, or to pass something on through activations other than PReLU.
     """
     old, deep = generator.channels, generator.layers
@@ -34,6 +36,7 @@ def grow(generator: Compact, channels: int, layers: int) -> Compact:
     places = {(index + 1) * layers // max(1, deep) - 1: index for index in range(deep)}  # of the old layers
     for layer in range(layers + 1):  # the first convolution is the head, before all layers
         convolution, activation = body[2 * layer], body[2 * layer + 1]
+        convolution.weight[old:] *= _QUIET
         source = 0 if layer == 0 else places.get(layer - 1, -2) + 1
         if source >= 0:
             _take(convolution, smaller[2 * source])

@@ -20,7 +20,7 @@ def sprint() -> None:
     """A quarter of an hour of a rented GPU, used well.
 
     \b
-    python -m train sprint pack     at home: crops of runs/pack -> sprint-parts, files small enough to carry
+    python -m train sprint pack     at home: crops of runs/pack -> runs/sprint-parts, files small enough to carry
     python -m train sprint run      there: several generators in the minutes there are
 
     `run` needs PyTorch, NumPy, OpenCV, safetensors and click alone, and a wheel of PyAV among the parts where the
@@ -32,7 +32,7 @@ def sprint() -> None:
 @pack_option
 @click.option("--scenes-pack", type=_FOLDER, help="A second pack, of drawn scenes.")
 @click.option("--scenes-share", default=0.3, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True), help="How often crops of the second pack are drawn.")
-@click.option("--out", default="sprint-parts", show_default=True, type=_FOLDER)
+@click.option("--out", default="runs/sprint-parts", show_default=True, type=_FOLDER)
 @click.option("--part-mb", default=60.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Largest size of a part, MiB.")
 @click.option("--quality", default=90, show_default=True, type=click.IntRange(1, 100), help="Of WebP; colours are kept at full resolution.")
 @click.option("--validation", default=16, show_default=True, type=click.IntRange(1), help="Validation pictures that come along, at most.")
@@ -107,7 +107,7 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @sprint.command()
-@click.option("--parts", default="sprint-parts", show_default=True, type=_FOLDER, help="What `sprint pack` made.")
+@click.option("--parts", default="runs/sprint-parts", show_default=True, type=_FOLDER, help="What `sprint pack` made.")
 @click.option("--out", required=True, type=_FOLDER, help="For NAME.safetensors of each generator, always the newest, and log.jsonl.")
 @click.option("--minutes", default=11.0, show_default=True, type=click.FloatRange(0, min_open=True), help="From the start of the process, its set-up and the last export included.")
 @click.option("--plan", default="", callback=_parse_plan, help="Generators and their shares of the minutes, one after the other: balanced=0.5,best=0.4,fast=0.1.")

@@ -97,7 +97,7 @@ class Workers:
                 time.sleep(0.002)
             for slot in empty:
                 picked = np.searchsorted(self._odds, rng.random() * self._odds[-1], side="right")
-                window = self._crops[picked]
+                window = self._crops[picked].copy()  # others read it, too
                 if rng.random() < CLOSER:
                     window = closer(window, float(2 ** rng.uniform(0, 0.8)), rng)
                 self.highres[slot], self.lowres[slot] = degrade(window, MARGIN, rng, self._scale)

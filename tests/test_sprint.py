@@ -542,6 +542,24 @@ def test_on_a_gpu_whole_steps_are_recorded(parts: Path, tmp_path: Path, monkeypa
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("kind", [Step, CriticStep])
+def test_on_a_gpu_what_cannot_be_recorded_goes_on(
+    kind: type[Step], parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steady(monkeypatch)
+    real = kind._body
+
+    def asking(self: Step) -> None:
+        real(self)
+        self.totals.tolist()
+
+    monkeypatch.setattr(kind, "_body", asking)
+    options = ["--plan", "16x3", "--minutes", "0.1", "--device", "cuda"]
+    code, said = sprint("run", "--parts", parts, "--out", tmp_path / "out", *options, *SMALL)
+    assert code == 0 and "no CUDA graph" in said, said
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("kind", [Step, CriticStep])
 def test_on_a_gpu_a_recorded_step_is_new_each_time(kind: type[Step]) -> None:
     """It draws new crops, moves all that learns, and needs no more memory however often it is played."""
     workers = Workers(shared((1, 384, 384, 3)), np.ones(1), 1, 4, 0)

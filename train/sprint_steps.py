@@ -203,7 +203,7 @@ def _recorded(step: Step, say: Callable[[str], None]) -> Step:
             step()
     torch.cuda.current_stream().wait_stream(side)
     torch.cuda.synchronize()
-    return with_graph(step, record, say)
+    return with_graph(step, partial(record, stream=side), say)
 
 
 def with_graph(
@@ -216,16 +216,29 @@ def with_graph(
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
+        _forget_recording(step.device)
         say(f"no CUDA graph ({str(error).splitlines()[0]}): going on with single kernels, several times as slow")
     return step
 
 
-def record(body: Callable[[], None]) -> Callable[[], None]:
-    """A CUDA graph of `body`, to be played. RuntimeError where it does what cannot be recorded."""
+def record(body: Callable[[], None], stream: torch.cuda.Stream) -> Callable[[], None]:
+    """A CUDA graph of `body`, to be played. RuntimeError where it does what cannot be recorded.
+
+    stream: the one it was warmed up on, which autograd remembers.
+    """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=stream):
         body()
     return graph.replay
+
+
+def _forget_recording(device: torch.device) -> None:
+    """A recording that failed leaves the random generator waiting for its end: give it a state of its own."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        fresh = torch.Generator(device).manual_seed(torch.initial_seed())
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].graphsafe_set_state(fresh.graphsafe_get_state())
 
 
 class Rescue:

@@ -15,7 +15,7 @@ from train.degrade import downscale
 from train.metrics import psnr
 from train.options import Options
 from train.pack import CROP, Pack, PackWriter
-from train.pairs import CleanPairs, Pairs, VideoPairs, _turned, detail_of
+from train.pairs import CleanPairs, Pairs, VideoPairs, detail_of, turned
 
 CPU = torch.device("cpu")
 
@@ -103,8 +103,8 @@ def test_detail_is_the_mean_step_between_neighbours() -> None:
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=4))
 def test_turns_are_the_symmetries_of_the_square(flags: list[tuple[bool, bool, bool]]) -> None:
     x = torch.arange(len(flags) * 9.0).view(-1, 1, 3, 3)
-    turned = _turned(x, torch.tensor(flags).T.int())
-    for before, after, (mirror, flip, transpose) in zip(x[:, 0], turned[:, 0], flags):
+    moved = turned(x, torch.tensor(flags).T.int())
+    for before, after, (mirror, flip, transpose) in zip(x[:, 0], moved[:, 0], flags):
         expected = before.flip(1) if mirror else before
         expected = expected.flip(0) if flip else expected
         assert torch.equal(after, expected.T if transpose else expected)

@@ -13,14 +13,16 @@ import click
 
 from train.options import Options, distil_options, metadata_option, run_options
 
-_ELSEWHERE = {name: f"train.{name}" for name in ("prepare", "scenes", "evaluate", "study")}
+_ELSEWHERE = {name: f"train.{name}" for name in ("prepare", "scenes", "evaluate", "study", "sprint")}
 
 
 class _Lazy(click.Group):
     """Imports the module of a command when it is asked for, so that training needs only what training needs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return ["prepare", "scenes", "resnet", "srgan", "srwgan-gp", "distil", "evaluate", "study", "export"]
+        return [
+            "prepare", "scenes", "resnet", "srgan", "srwgan-gp", "distil", "sprint", "evaluate", "study", "export",
+        ]  # fmt: skip
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name in _ELSEWHERE:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train.branches import branch
+from train.grow import grow
 from train.options import Options
 from train.pairs import Teacher
 from train.warmstart import start_as_interpolation
@@ -49,9 +50,19 @@ def _start(fresh: nn.Module, init: str, load: bool) -> tuple[nn.Module, str]:
         raise ValueError(f"--init {start}: {error}") from None
     if isinstance(loaded, Compact) and isinstance(fresh, Compact) and loaded.scale > fresh.scale:
         loaded = reduce_scale(loaded, fresh.scale)
+    if isinstance(loaded, Compact) and isinstance(fresh, Compact) and _smaller(loaded, fresh):
+        grown = grow(loaded, fresh.channels, fresh.layers)
+        if _kind(grown) == _kind(fresh):
+            return grown.train(), f"{path}, grown from {loaded.channels} channels and {loaded.layers} layers"
     if _kind(loaded) != _kind(fresh):
         raise ValueError(f"--init {start}: weights of {_kind(loaded)}, expected {_kind(fresh)}")
     return loaded.train(), str(path)
+
+
+def _smaller(loaded: Compact, fresh: Compact) -> bool:
+    """Whether `fresh` has more of something than `loaded`, and less of nothing, and can do what it does."""
+    size, wanted = (loaded.channels, loaded.layers), (fresh.channels, fresh.layers)
+    return size != wanted and size[0] <= wanted[0] and size[1] <= wanted[1] and loaded.activation == fresh.activation
 
 
 @torch.no_grad()

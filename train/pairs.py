@@ -61,15 +61,15 @@ class Pairs:
         detail = detail_of(candidates)
         second = (detail[:count] < FLAT) & (detail[count:] > detail[:count])
         turns = torch.from_numpy(rng.integers(0, 2, (3, count))).to(candidates.device)
-        highres = _turned(_chosen(candidates, second), turns)
+        highres = turned(chosen(candidates, second), turns)
         if self.lowres is None:
             lowres = downscale(highres, scale)
         else:
             lowres = self._cut(self.lowres, pictures, corners // scale, size // scale)
-            lowres = _turned(_chosen(lowres, second), turns)
+            lowres = turned(chosen(lowres, second), turns)
         taught = []
         if self.teacher is not None and (answers := self._answers(pictures)) is not None:
-            taught = [_turned(_chosen(self._cut(answers, pictures, corners, size), second), turns)]
+            taught = [turned(chosen(self._cut(answers, pictures, corners, size), second), turns)]
         if self.options.line_targets:
             highres = sharpen_lines(highres)
         return lowres, highres, *taught
@@ -240,13 +240,13 @@ def detail_of(pixels: Tensor) -> Tensor:
     return (steps[0] + steps[1]) / 2
 
 
-def _chosen(candidates: Tensor, second: Tensor) -> Tensor:
+def chosen(candidates: Tensor, second: Tensor) -> Tensor:
     """[2N, H, W, 3] uint8 -> [N, 3, H, W] float, 0..1: the second half's where `second` [N] says so."""
     first, other = candidates.chunk(2)
     return torch.where(second[:, None, None, None], other, first).permute(0, 3, 1, 2).float() / 255
 
 
-def _turned(x: Tensor, turns: Tensor) -> Tensor:
+def turned(x: Tensor, turns: Tensor) -> Tensor:
     """[N, C, S, S] mirrored and transposed where turns [3, N] say so: all eight symmetries of the square."""
     flags = (turns == 1)[:, :, None, None, None]
     x = torch.where(flags[0], x.flip(3), x)

@@ -287,6 +287,19 @@ def test_a_pan_moves_both_pictures_of_the_pair() -> None:
     assert psnr(clean, lowres) > max(psnr(np.roll(clean, by, 1), lowres) for by in (-3, -1, 1, 3))
 
 
+def test_frames_of_a_scene_that_moves_are_encoded_together() -> None:
+    scene = [picture(seed, 128 + 2 * MARGIN) for seed in (1, 2)]
+    recipe = Recipe(chroma="bilinear", encodes=(Compression("libx264", 14),), frames=3)
+    inside = slice(MARGIN, -MARGIN)
+    for pick, shown in enumerate((0, 1, 1)):  # the last frame is held
+        picked = dataclasses.replace(recipe, pick=pick)
+        highres, lowres = apply(picked, scene, MARGIN, np.random.default_rng(0))
+        assert np.array_equal(highres, scene[shown][inside, inside])
+        crops = [np.ascontiguousarray(window[inside, inside]) for window in scene]
+        own, other = (resize(crops[i], (32, 32), "bicubic") for i in (shown, 1 - shown))
+        assert psnr(own, lowres) > psnr(other, lowres) + 6
+
+
 @settings(max_examples=20, deadline=None)
 @given(SEEDS)
 def test_without_a_margin_nothing_pans(seed: int) -> None:

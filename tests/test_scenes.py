@@ -25,7 +25,7 @@ from train.metrics import psnr
 from train.options import Options
 from train.pack import CROP, Pack
 from train.pairs import _Degraded
-from train.scenes import draw_frames, draw_scene, draw_window, motion_of, nearly_flat, scenes_usable
+from train.scenes import draw_frames, draw_moving_window, draw_scene, draw_window, motion_of, nearly_flat, scenes_usable
 
 ROOT = Path(__file__).parent.parent
 needs_skia = pytest.mark.skipif(scenes_usable() is not None, reason=str(scenes_usable()))
@@ -318,6 +318,16 @@ def test_windows_are_pieces_with_something_to_see() -> None:
     windows = [draw_window("9/0/1", number) for number in range(0, 24, 3)]
     assert {window.shape for window in windows} == {(CROP, CROP, 3)}
     assert not any(map(nearly_flat, windows)) and len({digest(window) for window in windows}) == 8
+
+
+@needs_skia
+def test_windows_of_moving_scenes_are_the_same_place_of_each_frame() -> None:
+    rows = [draw_moving_window("9/0/1", number, 3) for number in range(0, 32, 4)]
+    assert {len(row) for row in rows} == {3} and {window.shape for row in rows for window in row} == {(CROP, CROP, 3)}
+    moves = [len({digest(window) for window in row}) > 1 for row in rows]
+    assert any(moves) and not all(moves)  # some hold
+    for row in rows:
+        assert len({id(window) for window in row}) == len({digest(window) for window in row})  # what holds is one array
 
 
 @needs_skia

@@ -3,7 +3,8 @@
 `none`: bicubic ÷4 (or ÷2) with antialiasing. `video`: what an episode went through, in the order it happens: the
 master is softened and resized, scaled to the size it is stored at, loses gradients, is sharpened and badly
 deinterlaced, gets noise; its colour slips; then it is stored as 8-bit 4:2:0 video by real encoders, once or twice, as
-one frame or as one of a few in a hold or a slow pan, and comes back as a player shows it. Lengths are in lowres pixels.
+one frame or as one of a few in a hold, a slow pan or a scene that moves, and comes back as a player shows it. Lengths
+are in lowres pixels.
 
 draw() makes a Recipe of plain numbers, apply() does what it says. Of all pairs 4 % are plain, 36 % good sources
 (draw_good) and 60 % worn ones (draw_worn). Odds of the elements, in good sources, in worn ones, and in all:
@@ -32,6 +33,7 @@ are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -201,23 +203,24 @@ def _draw_colour(rng: np.random.Generator) -> Chroma:
 
 
 def degrade(
-    window: np.ndarray, margin: int, rng: np.random.Generator, scale: int = SCALE
+    window: np.ndarray | Sequence[np.ndarray], margin: int, rng: np.random.Generator, scale: int = SCALE
 ) -> tuple[np.ndarray, np.ndarray]:
     """One pair of the `video` degradation; the state of rng decides every byte of it.
 
-    window: [H, W, 3] uint8 RGB. margin: pixels around the crop that pans may show, 0 (no pans) or >= MARGIN. H and W
-    less two margins are multiples of `scale`. Returns the clean crop [H-2m, W-2m, 3] and its degraded lowres
-    [(H-2m)/scale, (W-2m)/scale, 3], both uint8 RGB. Raises ValueError for other sizes, click.ClickException without
-    encoders.
+    window: [H, W, 3] uint8 RGB, or the frames of a scene that moves, of which the last is held. margin: pixels around
+    the crop that pans may show, 0 (no pans) or >= MARGIN. H and W less two margins are multiples of `scale`. Returns
+    the clean crop [H-2m, W-2m, 3] and its degraded lowres [(H-2m)/scale, (W-2m)/scale, 3], both uint8 RGB. Raises
+    ValueError for other sizes, click.ClickException without encoders.
     """
     return apply(draw(rng), window, margin, rng, scale)
 
 
 def apply(
-    recipe: Recipe, window: np.ndarray, margin: int, rng: np.random.Generator, scale: int = SCALE
+    recipe: Recipe, window: np.ndarray | Sequence[np.ndarray], margin: int, rng: np.random.Generator, scale: int = SCALE
 ) -> tuple[np.ndarray, np.ndarray]:
     """What degrade() returns, by this recipe; rng makes the noise."""
-    height, width = window.shape[0] - 2 * margin, window.shape[1] - 2 * margin
+    windows = [window] if isinstance(window, np.ndarray) else list(window)
+    height, width = (side - 2 * margin for side in windows[0].shape[:2])
     if margin and margin < MARGIN:
         raise ValueError(f"margin {margin}: pans need 0 (none) or at least {MARGIN} pixels")
     if min(height, width) < scale or height % scale or width % scale:
@@ -227,10 +230,11 @@ def apply(
     crops: list[np.ndarray] = []
     pictures: list[np.ndarray] = []
     for index in range(recipe.frames):
+        shown, before = (windows[min(max(0, i), len(windows) - 1)] for i in (index, index - 1))
         top, left = margin + index * down, margin + index * right
-        crops.append(window[top : top + height, left : left + width])
-        still = index > 0 and (down, right) == (0, 0)
-        pictures.append(pictures[0] if still else _scale(crops[-1], recipe, size, scale))
+        crops.append(shown[top : top + height, left : left + width])
+        still = index > 0 and (down, right) == (0, 0) and shown is before
+        pictures.append(pictures[-1] if still else _scale(crops[-1], recipe, size, scale))
     pictures = _interlace(pictures, recipe)
     frames = [add_noise(picture, recipe.noise, rng) for picture in pictures]
     lowres = frames[recipe.pick] if not recipe.chroma else _store(frames, recipe, size)

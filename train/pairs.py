@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from train.degrade import MARGIN, degrade, downscale
+from train.degrade import MARGIN, MAX_FRAMES, degrade, downscale
 from train.lines import sharpen_lines
 from train.options import Options
 from train.pack import CROP, Pack
@@ -26,6 +26,7 @@ from train.views import seen_anew
 FLAT = 1.0  # mean step between neighbouring pixels, in 8-bit levels, below which a crop teaches little
 POOL = 768  # degraded pictures that crops are drawn from
 FIRST = 64  # of these, how many must be there for the first step
+MOVING = 0.4  # of the drawn scenes, those that move while they are encoded
 _BATCHES, _ENTRIES = 0, 1  # streams of random numbers that must not meet
 
 # [N, 3, H, W] float, 0..1 -> [N, 3, sH, sW] float, 0..1, on the same device.
@@ -204,13 +205,17 @@ class _Degraded(Dataset[tuple[Tensor, Tensor]]):
         shards, index, odds = self._crops
         rng = np.random.default_rng([*self.seeds, number])
         if self.scenes and rng.random() < self.scenes:
-            from train.scenes import draw_window
+            from train.scenes import draw_moving_window, draw_window
 
-            window = draw_window("/".join(map(str, self.seeds)), number)
+            words = "/".join(map(str, self.seeds))
+            moves = rng.random() < MOVING
+            windows = draw_moving_window(words, number, MAX_FRAMES) if moves else [draw_window(words, number)]
         else:
             shard, row = index[rng.choice(len(index), p=odds)]
-            window = np.array(shards[shard][row])
-        highres, lowres = degrade(seen_anew(window, rng), MARGIN, rng, self.scale)
+            windows = [np.array(shards[shard][row])]
+        how = rng.integers(2**32)  # all frames of a scene are seen alike
+        seen = {id(window): seen_anew(window, np.random.default_rng(how)) for window in windows}
+        highres, lowres = degrade([seen[id(window)] for window in windows], MARGIN, rng, self.scale)
         return torch.from_numpy(np.ascontiguousarray(highres)), torch.from_numpy(np.ascontiguousarray(lowres))
 
 

@@ -18,7 +18,7 @@ import click
 import cv2
 import numpy as np
 
-from train.crops import FLAT, choose_crops
+from train.crops import FLAT, Crop, choose_crops
 from train.pack import CROP, encode_png
 from train.scene_brush import MISSING, Brush, skia
 from train.scene_style import Dice, Style
@@ -72,6 +72,30 @@ def draw_window(words: str, number: int) -> np.ndarray:
     but _WINDOWS of them in a row may be cut from one scene."""
     windows = _windows(words, number // _WINDOWS)
     return windows[number % len(windows)]
+
+
+def draw_moving_window(words: str, number: int, frames: int) -> list[np.ndarray]:
+    """The same place of `frames` frames in a row of a scene that moves, [CROP, CROP, 3] uint8 RGB each.
+
+    Frames that show the same are one array. Decided by the arguments alone.
+    """
+    windows = _moving_windows(words, number // _WINDOWS, frames)
+    return windows[number % len(windows)]
+
+
+@lru_cache(maxsize=2)
+def _moving_windows(words: str, scene: int, frames: int) -> list[list[np.ndarray]]:
+    _usable()
+    drawn = list(_draw_frames(f"{words}/moving", scene, _WINDOW_SCENE, frames))
+    crops = [crop for crop in choose_crops(drawn[-1], "many", 2 * _WINDOWS) if crop.reduced == 1]
+    found = []
+    for crop in crops or [Crop(1, 0, 0)]:
+        row: list[np.ndarray] = []
+        for pixels in drawn:
+            window = crop.cut(pixels)
+            row.append(row[-1] if row and np.array_equal(row[-1], window) else window.copy())
+        found.append(row)
+    return found
 
 
 @lru_cache(maxsize=2)
@@ -167,7 +191,7 @@ def _developed(surface: skia.Surface, plan: Plan, size: int) -> np.ndarray:
     return develop(_pixels(surface), Dice(plan.words, "develop"))
 
 
-def _moving(seed: int, number: int, size: int, frames: int) -> tuple[Plan, Motion]:
+def _moving(seed: int | str, number: int, size: int, frames: int) -> tuple[Plan, Motion]:
     """The first plan whose first frame is not nearly flat; the last one tried, if all are."""
     from train.scene_motion import Motion
     from train.scene_plans import Plan
@@ -181,7 +205,7 @@ def _moving(seed: int, number: int, size: int, frames: int) -> tuple[Plan, Motio
     return plan, motion
 
 
-def _draw_frames(seed: int, number: int, size: int, frames: int) -> Iterator[np.ndarray]:
+def _draw_frames(seed: int | str, number: int, size: int, frames: int) -> Iterator[np.ndarray]:
     yield from _frames(*_moving(seed, number, size, frames), size)
 
 

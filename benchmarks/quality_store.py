@@ -55,7 +55,8 @@ class Store:
     def compare(self, name: str, rows: Sequence[Row]) -> None:
         """Take `rows`, of the file `name`, for the baseline; none: it stays the one there was."""
         if rows:
-            self.baseline = {"file": name, "rows": [{**{key: row[key] for key in KEPT}, **{m: row[m] for m in METRICS if m in row}} for row in rows]}
+            means = [{metric: {"mean": row[metric]["mean"]} for metric in METRICS if "mean" in row.get(metric, {})} for row in rows]
+            self.baseline = {"file": name, "rows": [{key: row[key] for key in KEPT} | found for row, found in zip(rows, means)]}
 
     def missing(self, subject: Subject, upscaler: Upscaler, scored: bool) -> bool:
         """Whether that must be measured, also when an earlier version did not know all metrics. scored: SSIMULACRA2 can be

@@ -73,6 +73,8 @@ class Measurer:
                 continue
             kept = sheeted(subject)
             places = [_meeting(materials)] if kept else _places(materials)
+            if kept:
+                self.crops.put(places[0].of(materials[0].originals[places[0].picture]), *_original_key(subject))
             crops: dict[str, list[np.ndarray]] = {}
             for upscaler in todo[id(subject)]:
                 done += 1
@@ -80,7 +82,7 @@ class Measurer:
                 row = self._measured(upscaler, subject, materials, places, crops)
                 if row:
                     if kept:
-                        self.crops.put(crops[upscaler.name][0], *crop_key(row))
+                        self.crops.put(crops[upscaler.name][0], *_crop_key(row))
                     self.store.add(row)
                     written()
                     click.echo(f"{done} of {total}: {subject.name} to {subject.scale}x, {upscaler.name}: {row['psnr']['mean']:.2f} dB ({time.perf_counter() - start:.0f} s)", err=True)
@@ -108,8 +110,8 @@ class Measurer:
         """The crops of `names`, as far as they were measured, on the worn clips of `subjects`; what is not kept is made."""
         found = []
         for subject in filter(sheeted, subjects):
-            rows = {row["name"]: crop_key(row) for row in self.store.of(subject) if row["name"] in names}
-            keys = rows | {ORIGINAL: (ORIGINAL, "", subject.name, subject.digest)}
+            rows = {row["name"]: _crop_key(row) for row in self.store.of(subject) if row["name"] in names}
+            keys = rows | {ORIGINAL: _original_key(subject)}
             crops = {name: self.crops.get(*key) for name, key in keys.items()}
             try:
                 materials = subject.load() if any(c is None for c in crops.values()) else []
@@ -229,8 +231,12 @@ def sheeted(subject: Subject) -> bool:
     return subject.scale == SCALE and subject.group in (WORN, SCENES)
 
 
-def crop_key(row: dict[str, Any]) -> tuple[str, ...]:
+def _crop_key(row: dict[str, Any]) -> tuple[str, ...]:
     return row["name"], row["upscaler_digest"], row["subject"], row["subject_digest"]
+
+
+def _original_key(subject: Subject) -> tuple[str, ...]:
+    return ORIGINAL, "", subject.name, subject.digest
 
 
 def _meeting(materials: Sequence[Material]) -> Place:

@@ -18,7 +18,7 @@ from benchmarks.fps import Sizes
 from benchmarks.machine import RESULTS, load, machine, write_result
 from benchmarks.material import SCALE, Material, clip_material, drawn_material, find_original
 from benchmarks.peer_contenders import Bicubic, Contender, EndToEnd, Ours, open_peers
-from benchmarks.peer_folder import ENGINE, PEERS, SCORER, Unusable, check_peers, default_folder, names
+from benchmarks.peer_folder import ENGINE, SCORER, TIMED, Unusable, check_peers, default_folder, names
 from benchmarks.peer_quality import quality
 from benchmarks.peer_report import add_ratios, speeds, table
 from benchmarks.strip import richest, write_strip
@@ -33,7 +33,7 @@ REST = 0.2  # seconds for the threads of the one before to go to sleep
 
 @click.command()
 @click.option("--models", default="fast,balanced", show_default=True, help="Ours, separated by commas.")
-@click.option("--peers", "peer_names", default=",".join(PEERS), show_default=True, help="The others.")
+@click.option("--peers", "peer_names", default=",".join(TIMED), show_default=True, help="The others.")
 @click.option("--size", "sizes", type=Sizes(), help="Of the clip that is drawn.  [default: 480x270]")
 @click.option("--clip", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Compare on this file instead.")
 @click.option("--original", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="What --clip was reduced from.  [default: NAME_highres1080 beside NAME_lowres270_crfNN]")

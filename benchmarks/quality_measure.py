@@ -7,19 +7,22 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import click
 import numpy as np
 
 from benchmarks.machine import describe
-from benchmarks.material import Material
+from benchmarks.material import SCALE, Material
 from benchmarks.peer_folder import Unusable
 from benchmarks.peer_quality import summary
 from benchmarks.quality_metrics import psnr, ssim
 from benchmarks.quality_report import label
+from benchmarks.quality_sheet import ORIGINAL, Crops, Row, meeting
 from benchmarks.quality_store import Store
-from benchmarks.quality_subjects import STILLS, Subject
+from benchmarks.quality_subjects import SCENES, STILLS, WORN, Subject
+from benchmarks.quality_ugliness import dirt, raggedness
 from benchmarks.quality_upscalers import BICUBIC, Upscaler
 from benchmarks.scorer import open_scorer, scores
 from benchmarks.strip import richest, write_strip
@@ -50,6 +53,7 @@ class Measurer:
         self.upscalers = {upscaler.name: upscaler for upscaler in upscalers}
         self.failed: set[str] = set()
         self.scorer: Path | None = None
+        self.crops = Crops(store.path.with_name("quality-crops"))
 
     def run(self, subjects: Sequence[Subject], chosen: Sequence[Upscaler], written: Callable[[], None]) -> None:
         """Measure what is missing of `chosen` on `subjects`, and draw what has changed. written: called after each row."""
@@ -67,13 +71,18 @@ class Measurer:
                 self._leave_out(str(error))
                 done += len(todo[id(subject)])
                 continue
-            places = _places(materials)
+            kept = sheeted(subject)
+            places = [_meeting(materials)] if kept else _places(materials)
+            if kept:
+                self.crops.put(places[0].of(materials[0].originals[places[0].picture]), *_original_key(subject))
             crops: dict[str, list[np.ndarray]] = {}
             for upscaler in todo[id(subject)]:
                 done += 1
                 start = time.perf_counter()
                 row = self._measured(upscaler, subject, materials, places, crops)
                 if row:
+                    if kept:
+                        self.crops.put(crops[upscaler.name][0], *_crop_key(row))
                     self.store.add(row)
                     written()
                     click.echo(f"{done} of {total}: {subject.name} to {subject.scale}x, {upscaler.name}: {row['psnr']['mean']:.2f} dB ({time.perf_counter() - start:.0f} s)", err=True)
@@ -96,6 +105,29 @@ class Measurer:
         if line not in self.store.head["left out"]:
             click.echo(f"left out: {line}", err=True)
             self.store.head["left out"].append(line)
+
+    def sheet_rows(self, subjects: Sequence[Subject], names: Sequence[str]) -> list[Row]:
+        """The crops of `names`, as far as they were measured, on the worn clips of `subjects`; what is not kept is made."""
+        found = []
+        for subject in filter(sheeted, subjects):
+            rows = {row["name"]: _crop_key(row) for row in self.store.of(subject) if row["name"] in names}
+            keys = rows | {ORIGINAL: _original_key(subject)}
+            crops = {name: self.crops.get(*key) for name, key in keys.items()}
+            try:
+                materials = subject.load() if any(c is None for c in crops.values()) else []
+            except VidsrError as error:
+                self._leave_out(str(error))
+                continue
+            for name in [name for name, crop in crops.items() if crop is None]:
+                place = _meeting(materials)
+                try:
+                    made = place.of(materials[0].originals[place.picture]) if name == ORIGINAL else self._crops(self.upscalers[name], materials, [place])[0]
+                    self.crops.put(made, *keys[name])
+                    crops[name] = made
+                except (Unusable, VidsrError) as error:
+                    self._leave_out(f"{name} in the sheet: {error}")
+            found.append(Row(subject.name.replace("_", " "), {name: crop for name, crop in crops.items() if crop is not None}))
+        return found
 
     # --- measuring -------------------------------------------------------------------------------------------------------
 
@@ -120,7 +152,8 @@ class Measurer:
             "upscaler_digest": upscaler.digest, "subject_digest": subject.digest, "measured_on": describe(),
             "pictures": labels,
             "psnr": summary([psnr(a, b) for a, b in pairs]), "ssim": summary([ssim(a, b) for a, b in pairs]),
-            "ssimulacra2": self._scores(pairs),
+            "ssimulacra2": self._scores(pairs), "dirt": _known([dirt(a, b) for a, b in pairs], "nothing is flat"),
+            "raggedness": _known([raggedness(a, b) for a, b in pairs], "there are no strong edges"),
         }  # fmt: skip
 
     def _fail(self, upscaler: Upscaler, error: Exception) -> None:
@@ -193,8 +226,35 @@ class Measurer:
         return found
 
 
+def sheeted(subject: Subject) -> bool:
+    """Whether it has a row in the sheet of worn clips."""
+    return subject.scale == SCALE and subject.group in (WORN, SCENES)
+
+
+def _crop_key(row: dict[str, Any]) -> tuple[str, ...]:
+    return row["name"], row["upscaler_digest"], row["subject"], row["subject_digest"]
+
+
+def _original_key(subject: Subject) -> tuple[str, ...]:
+    return ORIGINAL, "", subject.name, subject.digest
+
+
+def _meeting(materials: Sequence[Material]) -> Place:
+    """Where lines and flats meet, in the middle picture of a clip."""
+    middle = len(materials[0].originals) // 2
+    return Place(0, middle, *meeting(materials[0].originals[middle]))
+
+
+def _known(values: Sequence[float | None], why: str) -> dict[str, Any]:
+    """What is kept of a figure that some pictures do not have."""
+    found = [value for value in values if value is not None]
+    return {"mean": mean(found), "each": list(values)} if found else {"left out": why}
+
+
 def drawn_subjects(subjects: Sequence[Subject]) -> dict[tuple[int, str], str]:
-    """(scale, name) -> the file of the picture: one for the stills and each clip at 4x, and one, of the last, at 2x."""
+    """(scale, name) -> the file of the picture: one for the stills and each clip at 4x, and one, of the last, at 2x. Worn
+    clips have a sheet of their own."""
+    subjects = [subject for subject in subjects if subject.group not in (WORN, SCENES)]
     found = {(subject.scale, subject.name): f"quality-{subject.name}.png" for subject in subjects if subject.scale == 4}
     last = [subject for subject in subjects if subject.scale == 2][-1:]
     return found | {(subject.scale, subject.name): "quality-2x.png" for subject in last}

@@ -1,11 +1,35 @@
-"""How near a picture is to its original: PSNR and SSIM, of luma or of R'G'B'."""
+"""How near a picture is to its original: PSNR and SSIM, of luma or of R'G'B'; and what all metrics are called."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 PERFECT = 100.0  # dB, for pictures that are identical: a mean with infinity in it says nothing
+
+
+@dataclass(frozen=True)
+class Metric:
+    """title: in tables. form, short: of a value, with and without its unit. gain: of a difference. better: 1 if more is
+    better, -1 if less is."""
+
+    title: str
+    form: str
+    short: str
+    gain: str
+    better: int = 1
+
+
+METRICS = {
+    "psnr": Metric("PSNR", "{:.2f} dB", "{:.2f}", "{:+.2f} dB"),
+    "ssim": Metric("SSIM", "{:.4f}", "{:.4f}", "{:+.4f}"),
+    "ssimulacra2": Metric("SSIMULACRA2", "{:.1f}", "{:.1f}", "{:+.1f}"),
+    "dirt": Metric("dirt", "{:.0f}", "{:.0f}", "{:+.1f}", -1),
+    "raggedness": Metric("raggedness", "{:.3f} px", "{:.3f}", "{:+.4f} px", -1),
+}
+
 _WEIGHTS = np.array([0.2126, 0.7152, 0.0722], np.float32)  # BT.709's
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 from benchmarks.machine import describe
 from benchmarks.peer_folder import ENGINE, SCORER
-from benchmarks.quality_subjects import STILLS
-from benchmarks.quality_verdict import METRICS, verdicts
+from benchmarks.quality_metrics import METRICS
+from benchmarks.quality_subjects import SCENES, STILLS, WORN
+from benchmarks.quality_verdict import changes, verdicts
 
 Row = dict[str, Any]
-FORMS = {"psnr": "{:.2f} dB", "ssim": "{:.4f}", "ssimulacra2": "{:.1f}"}
-SHORT = {"psnr": "{:.2f}", "ssim": "{:.4f}", "ssimulacra2": "{:.1f}"}
+ORDER = (STILLS, WORN, SCENES)  # the first, and the last two, of the groups
+TITLES = ", ".join(metric.title for metric in METRICS.values())
 
 
 def label(row: Row) -> str:
@@ -28,11 +29,17 @@ def table(data: dict[str, Any]) -> list[str]:
     for scale in dict.fromkeys(row["scale"] for row in rows):
         part = [row for row in rows if row["scale"] == scale]
         lines += [f"## {scale}x", ""]
-        for group in sorted({row["group"] for row in part}, key=lambda group: (group != STILLS, group)):
-            lines += [*_means(group, [row for row in part if row["group"] == group]), ""]
-        lines += _each([row for row in part if row["subject"] != STILLS])
-    lines += _pictures(data) + _verdict_table(rows) + _remarks(data)
+        for group in sorted({row["group"] for row in part}, key=_place):
+            own = [row for row in part if row["group"] == group]
+            lines += [*_means(group, own), ""] + (_kinds(own) if group in (WORN, SCENES) else [])
+        lines += _each([row for row in part if row["group"] not in ORDER])
+        lines += _each([row for row in part if row["group"] in (WORN, SCENES)])
+    lines += _pictures(data) + _verdict_table(rows, data.get("baseline") or {}) + _remarks(data)
     return lines
+
+
+def _place(group: str) -> tuple[int, str]:
+    return (0 if group == STILLS else 1 if group not in ORDER else 2), group
 
 
 def _means(group: str, rows: Sequence[Row]) -> list[str]:
@@ -41,15 +48,36 @@ def _means(group: str, rows: Sequence[Row]) -> list[str]:
     pictures = len(next(iter(rows))["pictures"])
     what = f"{pictures} pictures" if group == STILLS else f"{len(subjects)} of them, {pictures} frames each" if len(subjects) > 1 else f"{subjects[0]}, {pictures} frames"
     floor = [row for row in rows if row["name"] == "bicubic"]
-    lines = [f"**{group[0].upper() + group[1:]}** ({what})", "", "| upscaler | PSNR | over bicubic | SSIM | SSIMULACRA2 |", "|---|---:|---:|---:|---:|"]
+    heads = ["PSNR", "over bicubic", *(metric.title for metric in list(METRICS.values())[1:])]
+    lines = [f"**{group[0].upper() + group[1:]}** ({what})", "", f"| upscaler | {' | '.join(heads)} |", "|---" + "|---:" * len(heads) + "|"]
     for name in dict.fromkeys(row["name"] for row in rows):
         own = [row for row in rows if row["name"] == name]
         title = _title(own[0]) + ("" if len(own) == len(subjects) else f" (on {len(own)} of {len(subjects)})")
         values = [_mean(own, metric) for metric in METRICS]
-        cells = [FORMS[metric].format(value) if value is not None else "" for metric, value in zip(METRICS, values)]
+        cells = [metric.form.format(value) if value is not None else "" for metric, value in zip(METRICS.values(), values)]
         gain = f"{values[0] - mean(row['psnr']['mean'] for row in floor):+.2f} dB" if len(own) == len(floor) and values[0] is not None else ""
-        lines.append(f"| {title} | {cells[0]} | {gain} | {cells[1]} | {cells[2]} |")
+        lines.append(f"| {title} | {' | '.join([cells[0], gain, *cells[1:]])} |")
     return lines
+
+
+def _kinds(rows: Sequence[Row]) -> list[str]:
+    """A column for each way of wearing, where there are several: means over the clips worn so."""
+    kinds = sorted({_kind(row) for row in rows})
+    if len(kinds) < 2:
+        return []
+    lines = [f"{TITLES} by the kind of wear:", "", "| upscaler | " + " | ".join(kind or "plain" for kind in kinds) + " |", "|---" * (len(kinds) + 1) + "|"]
+    for name in dict.fromkeys(row["name"] for row in rows):
+        own = [row for row in rows if row["name"] == name]
+        cells = []
+        for kind in kinds:
+            values = [(metric, _mean([row for row in own if _kind(row) == kind], key)) for key, metric in METRICS.items()]
+            cells.append(", ".join(metric.short.format(value) for metric, value in values if value is not None))
+        lines.append(f"| {label(own[0])} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _kind(row: Row) -> str:
+    return str(row["subject"]).rpartition("_worn")[2].strip("_").replace("_", " ")
 
 
 def _title(row: Row) -> str:
@@ -57,8 +85,8 @@ def _title(row: Row) -> str:
 
 
 def _mean(rows: Sequence[Row], metric: str) -> float | None:
-    values = [row[metric]["mean"] for row in rows if "mean" in row[metric]]
-    return mean(values) if len(values) == len(rows) else None
+    values = [row[metric]["mean"] for row in rows if "mean" in row.get(metric, {})]
+    return mean(values) if values and len(values) == len(rows) else None
 
 
 def _each(rows: Sequence[Row]) -> list[str]:
@@ -66,8 +94,8 @@ def _each(rows: Sequence[Row]) -> list[str]:
     clips = list(dict.fromkeys(row["subject"] for row in rows))
     if len(clips) < 2:
         return []
-    names = [clip.replace("_lowres270_crf", " CRF ").replace("_", " ") for clip in clips]
-    lines = ["PSNR (dB), SSIM and SSIMULACRA2 of each clip:", "",
+    names = [clip.replace("_lowres270_crf", " CRF ").replace("_worn_", " ").replace("_", " ") for clip in clips]
+    lines = [f"{TITLES} of each clip:", "",
              "| upscaler | " + " | ".join(names) + " |", "|---" * (len(clips) + 1) + "|"]  # fmt: skip
     for name in dict.fromkeys(row["name"] for row in rows):
         own = {row["subject"]: row for row in rows if row["name"] == name}
@@ -77,24 +105,42 @@ def _each(rows: Sequence[Row]) -> list[str]:
 
 
 def _figures(row: Row) -> str:
-    return ", ".join(SHORT[metric].format(row[metric]["mean"]) for metric in METRICS if "mean" in row[metric])
+    return ", ".join(metric.short.format(row[key]["mean"]) for key, metric in METRICS.items() if "mean" in row.get(key, {}))
 
 
 def _pictures(data: dict[str, Any]) -> list[str]:
-    if not data["pictures"]:
-        return []
-    lines = ["## To look at", "", "The same crop of each, where there is most detail, two pixels of the page for one; the PSNR is of that whole frame.", ""]
+    lines = ["## To look at", ""] if data["pictures"] or data.get("sheet") else []
+    if data.get("sheet"):
+        lines += ["Worn clips at 1:1, where lines and flats meet:", "", *(line for name in data["sheet"] for line in (f"![{name}]({name})", ""))]
+    if data["pictures"]:
+        lines += ["The same crop of each, where there is most detail, two pixels of the page for one; the PSNR is of that whole frame.", ""]
     return lines + [line for name in sorted(data["pictures"]) for line in (f"![{name}]({name})", "")]
 
 
-def _verdict_table(rows: Sequence[Row]) -> list[str]:
+def _verdict_table(rows: Sequence[Row], baseline: dict[str, Any]) -> list[str]:
     lines = ["## The goals", "", "| goal | reached | figures |", "|---|---|---|"]
-    return [*lines, *(f"| {verdict.goal} | {verdict.answer} | {verdict.figures} |" for verdict in verdicts(rows)), ""]
+    lines += [*(f"| {verdict.goal} | {verdict.answer} | {verdict.figures} |" for verdict in verdicts(rows, baseline.get("rows", ()))), ""]
+    return lines + _changes(rows, baseline)
+
+
+def _changes(rows: Sequence[Row], baseline: dict[str, Any]) -> list[str]:
+    """How much each model's means have changed since the baseline, on what both have."""
+    found = changes(rows, baseline.get("rows", ()))
+    if not found:
+        return []
+    heads = ["", *(metric.title for metric in METRICS.values())]
+    lines = [f"Against {baseline['file']}, in the means over what both were measured on:", "", "| upscaler, scale, group" + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for change in found:
+        cells = [metric.gain.format(change.gains[key]) if key in change.gains else "" for key, metric in METRICS.items()]
+        lines.append(f"| {change.name}, {change.scale}x, {change.group} ({change.count}) | " + " | ".join(cells) + " |")
+    return [*lines, ""]
 
 
 def _remarks(data: dict[str, Any]) -> list[str]:
     lines = [
-        "* Against the original, all metrics on R'G'B' of 8 bits: PSNR from the mean square over all pixels and channels, SSIM as the mean of the three channels'. PSNR is averaged over the frames, the frames' means over the clips.",
+        "* dirt is what flats of the original have that they should not, in thousandths of a level of luma; raggedness how far lines wander about their course, in pixels: see quality_ugliness.py. Both are 0 for the original, and less is better.",
+        "* Worn clips are videos of the originals as old sources are, and stand against the originals frame by frame.",
+        "* Against the original, all other metrics on R'G'B' of 8 bits: PSNR from the mean square over all pixels and channels, SSIM as the mean of the three channels'. PSNR is averaged over the frames, the frames' means over the clips.",
         "* Clips go through a model as planes, and every result, bicubic's and the others' too, becomes planes of the clip's format and R'G'B' again by vidsr's own colour arithmetic, so that all have the chroma a video has; nothing is compressed again. Stills are R'G'B' throughout.",
         "* Stills are reduced by bicubic with antialiasing (PIL's kernel, a = -0.5), as those of training were. At 2x clips stand against their originals reduced to half by area, and stills are reduced to half.",
         f"* bicubic is PIL's, on R'G'B'. Ours run in float32, the others through ncnn in its default precision ({', '.join(ENGINE)}). SSIMULACRA2 by {SCORER[-1]}. SSIMULACRA2 reaches 100 for the original, 70 is called high quality, 50 medium.",

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.quality_metrics import METRICS
 from benchmarks.quality_subjects import Subject
 from benchmarks.quality_upscalers import Upscaler
 from vidsr.errors import SourceError
 
 METHOD = 1  # raise it when the same files would give other figures
+KEPT = ("scale", "subject", "name", "group", "subject_digest")  # of the baseline's rows, and the metrics
 Row = dict[str, Any]
 Key = tuple[int, str, str]
 
@@ -29,6 +31,8 @@ class Store:
             earlier = {}
         self.rows: dict[Key, Row] = {_key(row): row for row in earlier.get("rows", [])}
         self.pictures: dict[str, Any] = dict(earlier.get("pictures", {}))
+        self.sheet: list[str] = list(earlier.get("sheet", []))
+        self.baseline: dict[str, Any] = dict(earlier.get("baseline", {}))
         self._order: list[str] = []
         self._subjects: list[str] = []
 
@@ -48,10 +52,17 @@ class Store:
         self._subjects = [*dict.fromkeys(subject.name for subject in subjects), *earlier]
         self._order = list(known)
 
+    def compare(self, name: str, rows: Sequence[Row]) -> None:
+        """Take `rows`, of the file `name`, for the baseline; none: it stays the one there was."""
+        if rows:
+            means = [{metric: {"mean": row[metric]["mean"]} for metric in METRICS if "mean" in row.get(metric, {})} for row in rows]
+            self.baseline = {"file": name, "rows": [{key: row[key] for key in KEPT} | found for row, found in zip(rows, means)]}
+
     def missing(self, subject: Subject, upscaler: Upscaler, scored: bool) -> bool:
-        """Whether that must be measured. scored: SSIMULACRA2 can be had, so that a row without it is no longer whole."""
+        """Whether that must be measured, also when an earlier version did not know all metrics. scored: SSIMULACRA2 can be
+        had, so that a row without it is no longer whole."""
         row = self.rows.get((subject.scale, subject.name, upscaler.name))
-        return row is None or (scored and "mean" not in row["ssimulacra2"])
+        return row is None or not set(METRICS) <= set(row) or (scored and "mean" not in row["ssimulacra2"])
 
     def add(self, row: Row) -> None:
         self.rows[_key(row)] = row
@@ -68,11 +79,16 @@ class Store:
 
     def data(self) -> dict[str, Any]:
         """What is written."""
-        return {"method": METHOD, **self.head, "pictures": self.pictures, "rows": self.in_order()}
+        return {"method": METHOD, **self.head, "pictures": self.pictures, "sheet": self.sheet, "baseline": self.baseline, "rows": self.in_order()}
 
 
 def _key(row: Row) -> Key:
     return row["scale"], row["subject"], row["name"]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of an earlier run's file. SourceError when it is none of ours."""
+    return list(_read(path)["rows"])
 
 
 def _read(path: Path) -> dict[str, Any]:

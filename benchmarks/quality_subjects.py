@@ -16,7 +16,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.material import SCALE, Material, clip_material, find_original, halved
+from benchmarks.material import (
+    SCALE,
+    Material,
+    check_size,
+    clip_material,
+    find_original,
+    find_worn_original,
+    halved,
+    worn_kind,
+)
 from benchmarks.pictures import Source
 from vidsr.errors import SourceError, UsageError, VidsrError
 from vidsr.frames import Frame, FrameBatch
@@ -24,6 +33,7 @@ from vidsr.stills import COLOR, SUFFIXES, read_still, still_format
 
 SMALLEST = 64  # pixels a side of a still: a smaller one has too few to be scored
 STILLS = "stills"
+WORN, SCENES = "worn clips", "worn scenes"
 
 
 @dataclass(frozen=True)
@@ -55,45 +65,42 @@ def enlarged(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 # --- clips -----------------------------------------------------------------------------------------------------------
 
 
-def find_clips(paths: Iterable[Path], frames: int) -> tuple[list[Subject], list[str]]:
+def find_clips(paths: Iterable[Path], frames: int, originals: Sequence[Path] = ()) -> tuple[list[Subject], list[str]]:
     """At 4x and at 2x each of the clips `paths`, or in them where they are folders, and a line for each that is left out.
 
-    frames: how many of each clip, spread over it.
+    frames: how many of each clip, spread over it. originals: folders of the originals of worn clips.
     """
     found: dict[str, list[Subject]] = {}
     lines: list[str] = []
     for path in paths:
         clips = [path]
         if path.is_dir():
-            clips = [clip for clip in sorted(path.iterdir()) if find_original(clip)]
+            clips = [clip for clip in sorted(path.iterdir()) if find_original(clip) or worn_kind(clip) is not None]
             if not clips:
-                lines.append(f"{path}: no clip in it is called NAME_lowres270_crfNN and has its NAME_highres1080 beside it")
+                lines.append(f"{path}: no clip in it is called NAME_lowres270_crfNN and has its NAME_highres1080 beside it, or NAME_worn_KIND")
         for clip in clips:
             try:
                 if clip.stem in found:
                     raise SourceError(f"{clip}: another clip has this name: rename one")
-                found[clip.stem] = _clip(clip, frames)
+                found[clip.stem] = _clip(clip, frames, originals)
             except VidsrError as error:
                 lines.append(str(error))
     return [subject for subjects in found.values() for subject in subjects], lines
 
 
-def _clip(path: Path, frames: int) -> list[Subject]:
-    from vidsr.probe import probe
-
-    original = find_original(path)
+def _clip(path: Path, frames: int, originals: Sequence[Path]) -> list[Subject]:
+    worn = worn_kind(path) is not None
+    original = find_worn_original(path, originals) if worn else find_original(path)
     if original is None:
-        raise SourceError(f"{path}: no original beside it: NAME_lowres270_crfNN needs a NAME_highres1080 of the same kind")
-    small, large = probe(path).video, probe(original).video
-    if (large.width, large.height) != (small.width * SCALE, small.height * SCALE):
-        size = f"{large.width}x{large.height}, not {SCALE} times the {small.width}x{small.height} of {path.name}"
-        raise SourceError(f"{original}: is {size}")
-    digest = _digest(_digest_of(path), _digest_of(original), str(frames))
+        needed = "NAME_worn_KIND needs a NAME_highres* there, in a folder beside that, or in --originals" if worn else "NAME_lowres270_crfNN needs a NAME_highres1080 of the same kind"
+        raise SourceError(f"{path}: no original beside it: {needed}")
+    check_size(path, original)
+    digest = _digest(_digest_of(path), _digest_of(original), str(frames) if frames > 1 else "the middle one")
     crf = re.search(r"_crf(\d+)$", path.stem)
-    group = f"clips at CRF {crf[1]}" if crf else "clips"
+    group = (SCENES if path.stem.startswith("scene") else WORN) if worn else f"clips at CRF {crf[1]}" if crf else "clips"
 
     def load(scale: int) -> list[Material]:
-        material = _clip_material(path, original, frames)
+        material = _clip_material(path, original, frames, worn)
         return [material if scale == SCALE else halved(material)]
 
     return [Subject(path.stem, group, scale, _digest(digest, str(scale)), lambda scale=scale: load(scale)) for scale in (4, 2)]  # type: ignore[misc]

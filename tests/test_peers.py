@@ -175,7 +175,7 @@ def fake_ncnn(monkeypatch, tmp_path):
     module.Net, module.Mat = FakeNet, FakeMat
     monkeypatch.setitem(sys.modules, "ncnn", module)
     for network in NETWORKS.values():
-        (tmp_path / network.package).mkdir()
+        (tmp_path / network.package).mkdir(exist_ok=True)
         (tmp_path / network.package / "__init__.py").write_text("raise ImportError('it would load Vulkan')")
     monkeypatch.syspath_prepend(str(tmp_path))
 

@@ -321,6 +321,34 @@ def test_windows_are_pieces_with_something_to_see() -> None:
 
 
 @needs_skia
+def test_worn_scenes_stand_beside_their_originals(tmp_path: Path) -> None:
+    for frames in ([], ["--frames", "5"]):
+        out = tmp_path / str(len(frames))
+        result = CliRunner().invoke(main, ["scenes", str(out), "--count", "2", "--size", "160", "--worn", *frames])
+        assert result.exit_code == 0, result.output
+        suffix = ".mkv" if frames else ".png"
+        assert sorted(path.name for path in out.iterdir()) == [
+            f"scene-0-0000{number}_{what}{suffix}" for number in (0, 1) for what in ("highres", "worn")
+        ]
+        for number in (0, 1):
+            highres, worn = (pictures(out / f"scene-0-0000{number}_{what}{suffix}") for what in ("highres", "worn"))
+            assert len(highres) == len(worn) == (5 if frames else 1)
+            assert highres[0].shape == (160, 160, 3) and worn[0].shape == (40, 40, 3)
+            small = cv2.resize(highres[0], (40, 40), interpolation=cv2.INTER_AREA)
+            assert np.abs(small.astype(int) - worn[0]).mean() < 40
+    odd = CliRunner().invoke(main, ["scenes", str(tmp_path), "--size", "100", "--worn"])
+    assert odd.exit_code == 2 and "expected a multiple of 8" in odd.output
+
+
+def pictures(path: Path) -> list[np.ndarray]:
+    """Of a still or a video, RGB."""
+    if path.suffix == ".png":
+        return [cv2.cvtColor(cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)]
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+@needs_skia
 def test_windows_of_moving_scenes_are_the_same_place_of_each_frame() -> None:
     rows = [draw_moving_window("9/0/1", number, 3) for number in range(0, 32, 4)]
     assert {len(row) for row in rows} == {3} and {window.shape for row in rows for window in row} == {(CROP, CROP, 3)}

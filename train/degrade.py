@@ -226,19 +226,35 @@ def apply(
     if min(height, width) < scale or height % scale or width % scale:
         raise ValueError(f"a crop of {width}x{height}: both sides must be multiples of {scale}; cut the picture so")
     down, right = recipe.pan if margin else (0, 0)
-    size = (height // scale, width // scale)
     crops: list[np.ndarray] = []
-    pictures: list[np.ndarray] = []
     for index in range(recipe.frames):
         shown, before = (windows[min(max(0, i), len(windows) - 1)] for i in (index, index - 1))
         top, left = margin + index * down, margin + index * right
-        crops.append(shown[top : top + height, left : left + width])
         still = index > 0 and (down, right) == (0, 0) and shown is before
-        pictures.append(pictures[-1] if still else _scale(crops[-1], recipe, size, scale))
-    pictures = _interlace(pictures, recipe)
-    frames = [add_noise(picture, recipe.noise, rng) for picture in pictures]
-    lowres = frames[recipe.pick] if not recipe.chroma else _store(frames, recipe, size)
-    return crops[recipe.pick], lowres
+        crops.append(crops[-1] if still else shown[top : top + height, left : left + width])
+    return crops[recipe.pick], wear_frames(recipe, crops, rng, scale, [recipe.pick])[0]
+
+
+def wear_frames(
+    recipe: Recipe, frames: Sequence[np.ndarray], rng: np.random.Generator, scale: int = SCALE,
+    wanted: Sequence[int] | None = None,
+) -> list[np.ndarray]:  # fmt: skip
+    """Lowres [H/scale, W/scale, 3] uint8 of the `wanted` ones (None: all) of frames [H, W, 3] uint8 stored together.
+
+    Sides are multiples of `scale`. What holds is one array, which is scaled down once. The recipe's own number of
+    frames, pick and pan do not count here.
+    """
+    size = (frames[0].shape[0] // scale, frames[0].shape[1] // scale)
+    pictures: list[np.ndarray] = []
+    for index, frame in enumerate(frames):
+        still = index > 0 and frame is frames[index - 1]
+        pictures.append(pictures[-1] if still else _scale(frame, recipe, size, scale))
+    noisy = [add_noise(picture, recipe.noise, rng) for picture in _interlace(pictures, recipe)]
+    chosen = range(len(frames)) if wanted is None else wanted
+    if not recipe.chroma:
+        return [noisy[index] for index in chosen]
+    planes = _stored(noisy, recipe, size)
+    return [_shown(planes[index], recipe.chroma, size) for index in chosen]
 
 
 def _scale(crop: np.ndarray, recipe: Recipe, size: tuple[int, int], scale: int) -> np.ndarray:
@@ -269,8 +285,8 @@ def _interlace(pictures: list[np.ndarray], recipe: Recipe) -> list[np.ndarray]:
     return done
 
 
-def _store(frames: list[np.ndarray], recipe: Recipe, size: tuple[int, int]) -> np.ndarray:
-    """Frames [h, w, 3] uint8 RGB -> 4:2:0, encoded, decoded: the one that is picked, RGB again, of this size."""
+def _stored(frames: list[np.ndarray], recipe: Recipe, size: tuple[int, int]) -> list[Planes]:
+    """Frames [h, w, 3] uint8 RGB -> 4:2:0, encoded, decoded; padded where `size` is odd or too small for encoders."""
     height, width = frames[0].shape[:2]
     more = [max(SMALLEST, side + side % 2) - side for side in (height, width)]
     padding = ((0, more[0]), (0, more[1]), (0, 0))
@@ -282,7 +298,12 @@ def _store(frames: list[np.ndarray], recipe: Recipe, size: tuple[int, int]) -> n
         planes = compress(planes, how)
         if number == 0 and (height, width) != size:
             planes = [_resized(part, size) for part in planes]
-    rgb = (to_rgb(planes[recipe.pick], recipe.chroma) * 255).round().byte()
+    return planes
+
+
+def _shown(planes: Planes, chroma: str, size: tuple[int, int]) -> np.ndarray:
+    """As a player shows it, [*size, 3] uint8 RGB."""
+    rgb = (to_rgb(planes, chroma) * 255).round().byte()
     return rgb.permute(1, 2, 0)[: size[0], : size[1]].contiguous().numpy()
 
 

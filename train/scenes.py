@@ -245,23 +245,43 @@ def _frames(plan: Plan, motion: Motion, size: int) -> Iterator[np.ndarray]:
     metavar="K",
     help="Make videos of K frames (24 a second, FFV1, BT.709) in which the scenes move.",
 )
-def scenes(out: Path, count: int, first: int, size: int, seed: int, frames: int | None) -> None:
+@click.option("--worn", is_flag=True, help="Beside each, what wear leaves of it at a quarter of the size.")
+def scenes(out: Path, count: int, first: int, size: int, seed: int, frames: int | None, worn: bool) -> None:
     """Draw anime-like scenes into the folder OUT, as pictures or short videos.
 
     Figures, rooms, skies, cities, forests, machines, text and abstract shapes, with lines of 1.5 to 14 pixels whatever
-    the size. Scene n is decided by seed, n and size. Files are called scene-SEED-NUMBER.png or .mkv.
+    the size. Scene n is decided by seed, n and size. Files are called scene-SEED-NUMBER.png or .mkv; with --worn
+    scene-SEED-NUMBER_highres and scene-SEED-NUMBER_worn, which is what `python -m benchmarks quality --clips` takes.
     """
+    if worn and size % 8:
+        raise click.UsageError(f"--worn: got --size {size}, expected a multiple of 8")
     _usable()
     try:
         out.mkdir(parents=True, exist_ok=True)
         for number in range(first, first + count):
-            name = out / f"scene-{seed}-{number:05d}"
-            if frames is None:
-                name.with_suffix(".png").write_bytes(encode_png(draw_scene(seed, number, size)))
-            else:
-                from train.scene_motion import write_video
-
-                write_video(name.with_suffix(".mkv"), draw_frames(seed, number, size, frames))
+            moving = frames is not None
+            drawn = list(draw_frames(seed, number, size, frames)) if frames else [draw_scene(seed, number, size)]
+            name = f"scene-{seed}-{number:05d}"
+            _write(out / (f"{name}_highres" if worn else name), drawn, moving)
+            if worn:
+                _write(out / f"{name}_worn", _worn(drawn, seed, number), moving)
     except OSError as error:
         raise click.ClickException(f"{error.filename or out}: {error.strerror or error}") from None
     click.echo(f"{out}: {count} scenes, {size}x{size}" + (f", {frames} frames each" if frames else ""))
+
+
+def _write(name: Path, drawn: list[np.ndarray], moves: bool) -> None:
+    if not moves:
+        name.with_name(f"{name.name}.png").write_bytes(encode_png(drawn[0]))
+        return
+    from train.scene_motion import write_video
+
+    write_video(name.with_name(f"{name.name}.mkv"), drawn)
+
+
+def _worn(drawn: list[np.ndarray], seed: int, number: int) -> list[np.ndarray]:
+    """What a worn source shows of the frames, a quarter of the size."""
+    from train.degrade import draw_worn, wear_frames
+
+    rng = np.random.default_rng([seed, number])
+    return wear_frames(draw_worn(rng), drawn, rng)

@@ -19,8 +19,10 @@ from train.losses import (
     feature_matching,
     generator_loss,
     gradient_penalty,
+    log_l1,
     noisy_labels,
     roughness_of_flats,
+    unevenness_of_lines,
     wasserstein_generator_loss,
 )
 from train.networks import Critic, Discriminator
@@ -140,6 +142,48 @@ def test_roughness_counts_dirt_in_flat_areas_alone() -> None:
     assert once > 0 and twice == pytest.approx(2 * once.item(), rel=1e-3)
     textured = torch.rand(1, 3, 64, 64, generator=torch.manual_seed(1))
     assert roughness_of_flats(textured + dirt, textured) == 0
+
+
+def edge(wobble: float = 0.0, shift: float = 0.0, soft: float = 0.7, slant: float = 0.5) -> torch.Tensor:
+    """[1, 3, 64, 64]: dark on the left of a slanted edge, bright on the right; wobble: pixels, every eight rows."""
+    rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    where = 32 + slant * (rows - 32) + shift + wobble * torch.sin(rows * torch.pi / 4)
+    return (0.2 + 0.6 * torch.sigmoid((columns - where) / soft)).expand(1, 3, 64, 64)
+
+
+@pytest.mark.parametrize("slant", [-1.0, -0.3, 0.0, 0.4])
+def test_lines_that_wobble_cost_what_moved_and_soft_ones_do_not(slant: float) -> None:
+    target = edge(slant=slant)
+    assert unevenness_of_lines(target, target) == 0
+    little, much = (unevenness_of_lines(edge(wobble, slant=slant), target).item() for wobble in (0.5, 1.0))
+    moved = unevenness_of_lines(edge(shift=1.0, slant=slant), target).item()
+    soft = unevenness_of_lines(edge(soft=1.5, slant=slant), target).item()
+    assert 1.5 * little < much < 2.5 * little
+    assert moved < 0.35 * much and soft < 0.35 * much
+    for turned in (lambda x: x.transpose(2, 3), lambda x: x.flip(3)):
+        again = unevenness_of_lines(turned(edge(1.0, slant=slant)), turned(target)).item()
+        assert again == pytest.approx(much, rel=0.02)
+
+
+def test_a_picture_without_edges_has_no_uneven_lines() -> None:
+    flat = torch.full((2, 3, 32, 32), 0.5)
+    fake = (flat + 0.01).requires_grad_()
+    loss = unevenness_of_lines(fake, flat)
+    loss.backward()
+    assert loss == 0 and fake.grad is not None and fake.grad.isfinite().all()
+
+
+def test_every_picture_counts_the_same_whatever_its_source() -> None:
+    target = torch.full((2, 3, 16, 16), 0.5)
+    distances = torch.tensor([0.2, 0.02]).view(2, 1, 1, 1)
+    fake = (target + distances).requires_grad_()
+    log_l1(fake, target).backward()
+    assert fake.grad is not None
+    hard, easy = fake.grad.abs().sum(dim=(1, 2, 3)).tolist()
+    assert easy == pytest.approx(hard * 0.204 / 0.024, rel=1e-3)  # so that a percent of either is worth as much
+    again = (target[:1] + 0.026).requires_grad_()
+    log_l1(again, target[:1]).backward()
+    assert again.grad is not None and again.grad.sum().item() == pytest.approx(1, rel=1e-3)  # as L1's
 
 
 def test_feature_matching() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from train.losses import CONTENT
 from train.pack import Weights
 
 DEGRADATIONS = ("none", "video")
@@ -41,6 +42,7 @@ class Options:
     scenes: float = 0.0
     content: str = "mse"
     smooth_flats: float = 0.0
+    even_lines: float = 0.0
     teacher: str | None = None
     teacher_weight: float = 0.5
     batch: int = 32
@@ -146,8 +148,9 @@ _RUN_OPTIONS = (
     click.option("--line-targets/--plain-targets", help="Sharpen the lines of the pictures that are aimed at."),
     click.option("--fresh", type=click.FloatRange(0.01), help="New degraded pictures a step, of which crops are then drawn several times (video)."),
     click.option("--scenes", type=click.FloatRange(0, 1), metavar="SHARE", help="Of all pictures, how many are drawn by program instead of taken from the pack (video); see `python -m train scenes`."),
-    click.option("--content", type=click.Choice(["mse", "l1"]), help="Loss against the picture itself."),
+    click.option("--content", type=click.Choice(list(CONTENT)), help="Loss against the picture itself. log-l1: each picture of a batch counts the same, however bad its source."),
     click.option("--smooth-flats", type=click.FloatRange(0), help="Weight of what is left of blocks and noise where the picture aimed at is flat."),
+    click.option("--even-lines", type=click.FloatRange(0), help="Weight of beads, steps and wobbles along the lines of the picture aimed at."),
     click.option("--teacher", metavar="MODEL", help="Learn from what these weights make of the same pictures, too: an installed model or a weights file."),
     click.option("--teacher-weight", type=click.FloatRange(0, 1), help="The teacher's share in the content loss; the picture itself has the rest."),
     click.option("--batch", type=click.IntRange(1)),

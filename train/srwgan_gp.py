@@ -22,6 +22,7 @@ from train.losses import (
     feature_matching,
     gradient_penalty,
     roughness_of_flats,
+    unevenness_of_lines,
     wasserstein_generator_loss,
 )
 from train.networks import Critic
@@ -65,6 +66,8 @@ def train(options: Options, resume: Path | None = None, say: Callable[[str], Non
         loss = content
         if options.smooth_flats:
             loss = loss + options.smooth_flats * roughness_of_flats(fake, highres)
+        if options.even_lines:
+            loss = loss + options.even_lines * unevenness_of_lines(fake, highres)
         run.record(loss__content=content, contrast=contrast(fake, highres))
 
         if run.step >= alone:

@@ -100,7 +100,7 @@ def test_lines_are_as_wide_as_the_pen_says(pen: float, angle: float, taper: floa
     down, right = np.mgrid[:200, :200] - 99.5
     inked = ink[np.hypot(down, right) < 20].sum()  # of a disc that the stroke crosses in the middle
     expected = pen * np.sqrt(20**2 - pen**2 / 4) + 2 * 20**2 * np.arcsin(pen / 40)
-    assert 0.93 < inked / expected < 1.03
+    assert 0.90 < inked / expected < 1.08  # whole pixels at the rim of the disc are up to 2.5 %, antialiasing as much
     widest = 2 * cv2.distanceTransform((ink > 0.5).astype(np.uint8), cv2.DIST_L2, 5).max()
     assert abs(widest - pen) < 1.8
 

@@ -9,7 +9,7 @@ import click
 
 from vidsr.errors import VidsrError
 
-COMMANDS = ("fps", "gpu", "peers", "quality", "reuse", "stages", "structure")  # each in the module of its name
+COMMANDS = ("fps", "gpu", "peers", "quality", "reuse", "stages", "structure", "wear")  # each in the module of its name
 
 
 class _Commands(click.Group):

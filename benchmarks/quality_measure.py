@@ -21,7 +21,7 @@ from benchmarks.quality_metrics import psnr, ssim
 from benchmarks.quality_report import label
 from benchmarks.quality_sheet import ORIGINAL, Crops, Row, meeting
 from benchmarks.quality_store import Store
-from benchmarks.quality_subjects import SCENES, STILLS, WORN, Subject
+from benchmarks.quality_subjects import STILLS, WORN_GROUPS, Subject
 from benchmarks.quality_ugliness import dirt, raggedness
 from benchmarks.quality_upscalers import BICUBIC, Upscaler
 from benchmarks.scorer import open_scorer, scores
@@ -228,7 +228,7 @@ class Measurer:
 
 def sheeted(subject: Subject) -> bool:
     """Whether it has a row in the sheet of worn clips."""
-    return subject.scale == SCALE and subject.group in (WORN, SCENES)
+    return subject.scale == SCALE and subject.group in WORN_GROUPS
 
 
 def _crop_key(row: dict[str, Any]) -> tuple[str, ...]:
@@ -254,7 +254,7 @@ def _known(values: Sequence[float | None], why: str) -> dict[str, Any]:
 def drawn_subjects(subjects: Sequence[Subject]) -> dict[tuple[int, str], str]:
     """(scale, name) -> the file of the picture: one for the stills and each clip at 4x, and one, of the last, at 2x. Worn
     clips have a sheet of their own."""
-    subjects = [subject for subject in subjects if subject.group not in (WORN, SCENES)]
+    subjects = [subject for subject in subjects if subject.group not in WORN_GROUPS]
     found = {(subject.scale, subject.name): f"quality-{subject.name}.png" for subject in subjects if subject.scale == 4}
     last = [subject for subject in subjects if subject.scale == 2][-1:]
     return found | {(subject.scale, subject.name): "quality-2x.png" for subject in last}

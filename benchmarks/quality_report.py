@@ -9,11 +9,11 @@ from typing import Any
 from benchmarks.machine import describe
 from benchmarks.peer_folder import ENGINE, SCORER
 from benchmarks.quality_metrics import METRICS
-from benchmarks.quality_subjects import SCENES, STILLS, WORN
+from benchmarks.quality_subjects import STILLS, WORN_GROUPS
 from benchmarks.quality_verdict import changes, verdicts
 
 Row = dict[str, Any]
-ORDER = (STILLS, WORN, SCENES)  # the first, and the last two, of the groups
+ORDER = (STILLS, *WORN_GROUPS)  # the first, and the last, of the groups
 TITLES = ", ".join(metric.title for metric in METRICS.values())
 
 
@@ -31,9 +31,9 @@ def table(data: dict[str, Any]) -> list[str]:
         lines += [f"## {scale}x", ""]
         for group in sorted({row["group"] for row in part}, key=_place):
             own = [row for row in part if row["group"] == group]
-            lines += [*_means(group, own), ""] + (_kinds(own) if group in (WORN, SCENES) else [])
+            lines += [*_means(group, own), ""] + (_kinds(own) if group in WORN_GROUPS else [])
         lines += _each([row for row in part if row["group"] not in ORDER])
-        lines += _each([row for row in part if row["group"] in (WORN, SCENES)])
+        lines += _each([row for row in part if row["group"] in WORN_GROUPS])
     lines += _pictures(data) + _verdict_table(rows, data.get("baseline") or {}) + _remarks(data)
     return lines
 

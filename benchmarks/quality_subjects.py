@@ -33,7 +33,8 @@ from vidsr.stills import COLOR, SUFFIXES, read_still, still_format
 
 SMALLEST = 64  # pixels a side of a still: a smaller one has too few to be scored
 STILLS = "stills"
-WORN, SCENES = "worn clips", "worn scenes"
+WORN, SCENES, WORN_STILLS = "worn clips", "worn scenes", "worn stills"
+WORN_GROUPS = (WORN, SCENES, WORN_STILLS)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def _clip(path: Path, frames: int, originals: Sequence[Path]) -> list[Subject]:
     check_size(path, original)
     digest = _digest(_digest_of(path), _digest_of(original), str(frames) if frames > 1 else "the middle one")
     crf = re.search(r"_crf(\d+)$", path.stem)
-    group = (SCENES if path.stem.startswith("scene") else WORN) if worn else f"clips at CRF {crf[1]}" if crf else "clips"
+    kind = SCENES if path.stem.startswith("scene") else WORN_STILLS if path.stem.startswith("still") else WORN
+    group = kind if worn else f"clips at CRF {crf[1]}" if crf else "clips"
 
     def load(scale: int) -> list[Material]:
         material = _clip_material(path, original, frames, worn)

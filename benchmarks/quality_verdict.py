@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.quality_metrics import METRICS
-from benchmarks.quality_subjects import SCENES, STILLS, WORN
+from benchmarks.quality_subjects import STILLS, WORN, WORN_GROUPS
 
 Row = dict[str, Any]
 FAST, PEER, TEACHERS, NEAR = "fast", "animevideov3", ("srwgan-gp-video", "balanced"), 0.5  # dB
@@ -87,7 +87,7 @@ def _said(metric: str, gain: float) -> str:
 
 
 def _clean(row: Row) -> bool:
-    return row["subject"] != STILLS and row["group"] not in (WORN, SCENES)
+    return row["subject"] != STILLS and row["group"] not in WORN_GROUPS
 
 
 def _ahead(rows: Sequence[Row], ours: str, other: str) -> Verdict:
@@ -127,7 +127,7 @@ def changes(rows: Sequence[Row], earlier: Sequence[Row]) -> list[Change]:
 def _no_loss(rows: Sequence[Row], earlier: Sequence[Row]) -> Verdict:
     goal = f"no model loses more than {MOST} dB on clean sources against the weights before"
     found = [(change.gains["psnr"], change) for change in changes(rows, earlier)
-             if change.group not in (WORN, SCENES) and "psnr" in change.gains]  # fmt: skip
+             if change.group not in WORN_GROUPS and "psnr" in change.gains]  # fmt: skip
     if not found:
         return Verdict(goal, "nothing has changed", "")
     losses = [f"{change.name}, {change.scale}x, {change.group} {gain:+.2f} dB" for gain, change in found if gain < -MOST]

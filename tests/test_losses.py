@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,10 +17,12 @@ from train.losses import (
     CONTENT,
     critic_loss,
     discriminator_loss,
+    drawn_losses,
     feature_matching,
     generator_loss,
     gradient_penalty,
     log_l1,
+    lost_structure,
     noisy_labels,
     roughness_of_flats,
     unevenness_of_lines,
@@ -171,6 +174,56 @@ def test_a_picture_without_edges_has_no_uneven_lines() -> None:
     loss = unevenness_of_lines(fake, flat)
     loss.backward()
     assert loss == 0 and fake.grad is not None and fake.grad.isfinite().all()
+
+
+def reference_ssim(x: np.ndarray, y: np.ndarray) -> float:
+    """Mean SSIM of two [H, W] pictures of 0..1, 7x7 Gaussian of sigma 1.5, as the paper has it, place by place."""
+    at = np.arange(-3, 4)
+    kernel = np.exp(-(at**2) / 4.5)
+    window = np.outer(kernel, kernel) / kernel.sum() ** 2
+    x, y = np.pad(x, 3, "edge"), np.pad(y, 3, "edge")
+    found = []
+    for row in range(x.shape[0] - 6):
+        for column in range(x.shape[1] - 6):
+            a, b = (z[row : row + 7, column : column + 7] for z in (x, y))
+            mean_a, mean_b = (window * a).sum(), (window * b).sum()
+            var_a, var_b = ((window * (z - m) ** 2).sum() for z, m in ((a, mean_a), (b, mean_b)))
+            both = (window * (a - mean_a) * (b - mean_b)).sum()
+            means = (2 * mean_a * mean_b + 1e-4) / (mean_a**2 + mean_b**2 + 1e-4)
+            found.append(means * (2 * both + 9e-4) / (var_a + var_b + 9e-4))
+    return float(np.mean(found))
+
+
+def test_lost_structure_is_ssim_at_three_sizes() -> None:
+    random = torch.Generator().manual_seed(0)
+    target = torch.rand(1, 3, 32, 24, generator=random) * torch.linspace(0, 1, 24)
+    fake = (0.7 * target + 0.3 * torch.rand(target.shape, generator=random)).requires_grad_()
+    weights = np.array([0.299, 0.587, 0.114]).reshape(3, 1, 1)
+    x, y = ((picture[0].detach().numpy() * weights).sum(0) for picture in (fake, target))
+    expected = []
+    for _ in range(3):
+        expected.append(1 - reference_ssim(x, y))
+        x, y = (z.reshape(z.shape[0] // 2, 2, z.shape[1] // 2, 2).mean((1, 3)) for z in (x, y))
+    loss = lost_structure(fake, target)
+    assert loss.item() == pytest.approx(np.mean(expected), rel=1e-4)
+    assert lost_structure(target, target).item() == pytest.approx(0, abs=1e-6)
+    loss.backward()
+    assert fake.grad is not None and fake.grad.isfinite().all()
+
+
+def test_a_faint_texture_that_is_lost_costs_structure_more_than_its_square() -> None:
+    texture = torch.rand(1, 1, 64, 64, generator=torch.manual_seed(0)).expand(1, 3, 64, 64)
+    strong, faint = 0.3 + 0.4 * texture, 0.5 + 0.04 * texture
+    lost = [lost_structure(picture.mean().expand(picture.shape), picture).item() for picture in (strong, faint)]
+    assert lost[1] > lost[0] / 20  # a tenth as strong, which MSE would count as a hundredth
+
+
+def test_losses_of_drawings_add_up() -> None:
+    fake, target = edge(1.0), edge()
+    parts = [loss(fake, target).item() for loss in (roughness_of_flats, unevenness_of_lines, lost_structure)]
+    assert drawn_losses(fake, target, 2.0, 0.5, 3.0).item() == pytest.approx(2 * parts[0] + parts[1] / 2 + 3 * parts[2])
+    assert drawn_losses(fake, target, 0.0, 0.5, 0.0).item() == pytest.approx(parts[1] / 2)
+    assert drawn_losses(fake, target, 0.0, 0.0, 0.0).item() == 0
 
 
 def test_every_picture_counts_the_same_whatever_its_source() -> None:

@@ -293,7 +293,7 @@ def a_step(kind: type[Step] = Step, batch: int = 2) -> Step:
     generator = branch(Compact(8, 2))
     average = branch(Compact(8, 2)).requires_grad_(False)
     average.load_state_dict(generator.state_dict())
-    settings = Settings(crop=32, critic_crop=32, critic_width=4, critic_first=1, warmup=1)
+    settings = Settings(crop=32, critic_crop=32, critic_width=4, critic_first=1, warmup=1, structure=0.1)
     return kind(generator, average, Stand(), settings, batch)  # type: ignore[arg-type]
 
 

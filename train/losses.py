@@ -26,6 +26,7 @@ CONTENT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": F.mse_loss, "l1
 
 _FLAT, _AROUND = 0.015, 9  # of 0..1; highres pixels
 _REACH = 2.0  # highres pixels beside an edge in which a wobble counts
+_WINDOW = 1.5  # pixels, of the Gaussian in which structure is compared
 _FAINT = 0.0005  # of the squared slope of an edge, 0..1 a pixel, at which it counts half
 
 
@@ -44,13 +45,20 @@ def content_with_teacher(name: str, weight: float) -> Callable[..., Tensor]:
     return content
 
 
+def drawn_losses(fake: Tensor, highres: Tensor, smooth_flats: float, even_lines: float, structure: float) -> Tensor:
+    """What is added to the content loss for drawings' sake: each of the three losses below times its weight."""
+    parts = ((smooth_flats, roughness_of_flats), (even_lines, unevenness_of_lines), (structure, lost_structure))
+    found = [weight * loss(fake, highres) for weight, loss in parts if weight]
+    return torch.stack(found).sum() if found else fake.new_zeros(())
+
+
 def roughness_of_flats(fake: Tensor, highres: Tensor) -> Tensor:
     """Mean absolute step of the error between neighbours, where the target is flat: what is left of blocks and noise.
 
     A pixel is flat when the luma around it, 9x9, spans no more than _FLAT. An error that is the same all over costs
     nothing here: the content loss sees that. 0 for targets without flat areas.
     """
-    luma = (highres * highres.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    luma = _luma(highres)
     with torch.no_grad():
         flat = (_highest(luma) + _highest(-luma) <= _FLAT).float()
     error = (fake - highres) * flat
@@ -67,12 +75,10 @@ def unevenness_of_lines(fake: Tensor, highres: Tensor) -> Tensor:
     2.2), taken over some pixels, so that it also holds beside the edge, where a wobble is. A place counts by how
     clearly it is an edge. An edge that is moved as a whole, or soft, costs nothing here.
     """
-    weights = highres.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-    target = (highres * weights).sum(1, keepdim=True)
-    error = ((fake - highres) * weights).sum(1, keepdim=True)
+    target, error = _luma(highres), _luma(fake - highres)
     with torch.no_grad():
         down, right = _slopes(target)
-        squares = _blurred(torch.cat([down * down, right * right, down * right], 1))
+        squares = _blurred(torch.cat([down * down, right * right, down * right], 1), _REACH)
         rows, columns, both = squares.unbind(1)
         across = 0.5 * torch.atan2(2 * both, columns - rows)  # the angle, from the right, of the way across the edge
         clear = torch.sqrt((columns - rows).square() + 4 * both.square())
@@ -80,6 +86,33 @@ def unevenness_of_lines(fake: Tensor, highres: Tensor) -> Tensor:
     error_down, error_right = (slope[:, 0] for slope in _slopes(error))
     along = torch.cos(across) * error_down - torch.sin(across) * error_right
     return (share * along.abs()).sum() / share.sum().clamp_min(1)
+
+
+def lost_structure(fake: Tensor, highres: Tensor) -> Tensor:
+    """1 - SSIM of luma, the mean over three sizes, each half of the last: what is too soft, too faint, or invented.
+
+    Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity", equation 13, with its
+    constants; as a loss beside L1: Zhao et al. 2017, arXiv:1511.08861. A difference counts against the contrast around
+    it, so a faint texture that is lost, or a stain in a flat area, weighs far more than its square.
+    """
+    x, y = _luma(fake), _luma(highres)
+    lost = []
+    for size in range(3):
+        if size:
+            x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
+        moments = _blurred(torch.cat([x, y, x * x + y * y, x * y], 1), _WINDOW)
+        mean_x, mean_y, squares, products = moments.unbind(1)
+        product, powers = mean_x * mean_y, mean_x.square() + mean_y.square()
+        means = (2 * product + 0.01**2) / (powers + 0.01**2)
+        ssim = means * (2 * (products - product) + 0.03**2) / (squares - powers + 0.03**2)
+        lost.append(1 - ssim.mean())
+    return torch.stack(lost).mean()
+
+
+def _luma(picture: Tensor) -> Tensor:
+    """[N, 3, H, W] R'G'B' -> [N, 1, H, W] Y', as BT.601 has it. By numbers of Python: a recorded graph sends no tensors."""
+    red, green, blue = picture.split(1, 1)
+    return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
 def _highest(picture: Tensor) -> Tensor:
@@ -95,11 +128,11 @@ def _slopes(picture: Tensor) -> tuple[Tensor, Tensor]:
     return down, right
 
 
-def _blurred(planes: Tensor) -> Tensor:
-    """[N, C, H, W], blurred by a Gaussian of _REACH pixels, whose sides are held."""
-    radius = round(2 * _REACH)
+def _blurred(planes: Tensor, sigma: float) -> Tensor:
+    """[N, C, H, W], blurred by a Gaussian of `sigma` pixels, whose sides are held."""
+    radius = round(2 * sigma)
     offsets = torch.arange(-radius, radius + 1, device=planes.device, dtype=planes.dtype)
-    kernel = torch.exp(-(offsets**2) / (2 * _REACH**2))
+    kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
     kernel = (kernel / kernel.sum()).repeat(planes.shape[1], 1, 1, 1)
     padded = F.pad(planes, [radius] * 4, mode="replicate")
     rows = F.conv2d(padded, kernel, groups=planes.shape[1])

@@ -43,6 +43,7 @@ class Options:
     content: str = "mse"
     smooth_flats: float = 0.0
     even_lines: float = 0.0
+    structure: float = 0.0
     teacher: str | None = None
     teacher_weight: float = 0.5
     batch: int = 32
@@ -93,6 +94,11 @@ class Options:
             raise ValueError("scale, branches: the seed's generator enlarges by 4 and has none; use --generator compact")
         if self.epochs is None and self.steps is None and self.minutes is None:
             raise ValueError("epochs, steps, minutes: got none of them, expected at least one")
+
+    @property
+    def drawn(self) -> tuple[float, float, float]:
+        """The weights that `losses.drawn_losses` takes."""
+        return self.smooth_flats, self.even_lines, self.structure
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Options:
@@ -151,6 +157,7 @@ _RUN_OPTIONS = (
     click.option("--content", type=click.Choice(list(CONTENT)), help="Loss against the picture itself. log-l1: each picture of a batch counts the same, however bad its source."),
     click.option("--smooth-flats", type=click.FloatRange(0), help="Weight of what is left of blocks and noise where the picture aimed at is flat."),
     click.option("--even-lines", type=click.FloatRange(0), help="Weight of beads, steps and wobbles along the lines of the picture aimed at."),
+    click.option("--structure", type=click.FloatRange(0), help="Weight of lost structure (1 - SSIM at three sizes): what is too soft, too faint, or invented."),
     click.option("--teacher", metavar="MODEL", help="Learn from what these weights make of the same pictures, too: an installed model or a weights file."),
     click.option("--teacher-weight", type=click.FloatRange(0, 1), help="The teacher's share in the content loss; the picture itself has the rest."),
     click.option("--batch", type=click.IntRange(1)),

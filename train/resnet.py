@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from train.generators import build_generator, edge_gradients, load_teacher, update_average
-from train.losses import content_with_teacher, roughness_of_flats, unevenness_of_lines
+from train.losses import content_with_teacher, drawn_losses
 from train.options import Options
 from train.run import Run, contrast
 
@@ -33,11 +33,8 @@ def train(options: Options, resume: Path | None = None, say: Callable[[str], Non
         optimiser.param_groups[0]["lr"] = run.rate(options.rate)
         with run.autocast():
             fake = generator(lowres.contiguous(memory_format=torch.channels_last))
-        loss = content = content_loss(fake.float(), highres, *taught)
-        if options.smooth_flats:
-            loss = loss + options.smooth_flats * roughness_of_flats(fake.float(), highres)
-        if options.even_lines:
-            loss = loss + options.even_lines * unevenness_of_lines(fake.float(), highres)
+        content = content_loss(fake.float(), highres, *taught)
+        loss = content + drawn_losses(fake.float(), highres, *options.drawn)
         optimiser.zero_grad(set_to_none=True)
         run.accelerator.backward(loss)
         norm = nn.utils.clip_grad_norm_(raw.parameters(), options.clip or math.inf)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.losses import critic_loss, gradient_penalty, wasserstein_generator_loss
+from train.losses import critic_loss, drawn_losses, gradient_penalty, wasserstein_generator_loss
 from train.networks import Critic
 from train.sprint_pool import Pool
 
@@ -28,7 +28,8 @@ WARM_UP = 3  # eager steps before a step is recorded: cuDNN chooses its kernels,
 class Settings:
     """Of both stages. batch, crop: of the first; the critic's crops are critic_crop. rate: of the first stage, a tenth
     in the second; the critic's is a fifth. ema: decay of the averaged weights. warmup: steps of a linear warm-up.
-    critic_first: steps in which the critic learns and the generator does not listen yet.
+    critic_first: steps in which the critic learns and the generator does not listen yet. smooth_flats, even_lines,
+    structure: as in `losses.drawn_losses`, in both stages.
     """
 
     batch: int = 32
@@ -42,6 +43,9 @@ class Settings:
     critic_width: int = 32
     critic_first: int = 500
     penalty: float = 10.0
+    smooth_flats: float = 0.3
+    even_lines: float = 1.0
+    structure: float = 0.0
 
 
 class Step:
@@ -98,7 +102,7 @@ class Step:
     def _body(self) -> None:
         highres, fake = self._make()
         content = F.l1_loss(fake, highres)
-        norm = self._learn(content)
+        norm = self._learn(content + self._drawn(fake, highres))
         self.totals += torch.stack([content.detach(), norm])
 
     def _make(self) -> tuple[Tensor, Tensor]:
@@ -108,6 +112,10 @@ class Step:
         with self._autocast():
             fake = self.generator(lowres.contiguous(memory_format=torch.channels_last)).float()
         return highres, fake
+
+    def _drawn(self, fake: Tensor, highres: Tensor) -> Tensor:
+        settings = self.settings
+        return drawn_losses(fake, highres, settings.smooth_flats, settings.even_lines, settings.structure)
 
     def _learn(self, loss: Tensor) -> Tensor:
         """One step of the generator and its average; returns the norm of the gradient."""
@@ -162,7 +170,7 @@ class CriticStep(Step):
         self.critic.requires_grad_(False)
         with self._autocast():
             adversarial = wasserstein_generator_loss(self.critic(fake))
-        norm = self._learn(content + self._adversarial * adversarial)
+        norm = self._learn(content + self._drawn(fake, highres) + self._adversarial * adversarial)
         self.totals += torch.stack([content.detach(), norm, distance.detach(), penalty.detach()])
 
 

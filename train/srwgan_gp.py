@@ -19,10 +19,9 @@ from train.generators import build_generator, edge_gradients, load_teacher, untr
 from train.losses import (
     content_with_teacher,
     critic_loss,
+    drawn_losses,
     feature_matching,
     gradient_penalty,
-    roughness_of_flats,
-    unevenness_of_lines,
     wasserstein_generator_loss,
 )
 from train.networks import Critic
@@ -63,11 +62,7 @@ def train(options: Options, resume: Path | None = None, say: Callable[[str], Non
         with run.autocast():
             fake = generator(lowres.contiguous(memory_format=torch.channels_last)).float()
         content = content_loss(fake, highres, *taught)
-        loss = content
-        if options.smooth_flats:
-            loss = loss + options.smooth_flats * roughness_of_flats(fake, highres)
-        if options.even_lines:
-            loss = loss + options.even_lines * unevenness_of_lines(fake, highres)
+        loss = content + drawn_losses(fake, highres, *options.drawn)
         run.record(loss__content=content, contrast=contrast(fake, highres))
 
         if run.step >= alone:

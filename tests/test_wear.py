@@ -20,7 +20,8 @@ def drawn(height: int, width: int) -> np.ndarray:
     """Something with lines: [H, W, 3] uint8."""
     picture = np.full((height, width, 3), (250, 220, 200), np.uint8)
     for i in range(1, 6):
-        cv2.circle(picture, (width * i // 6, height // 2), height // (i + 2), (30 * i, 40, 200 - 30 * i), 5, cv2.LINE_AA)
+        centre, colour = (width * i // 6, height // 2), (30 * i, 40, 200 - 30 * i)
+        cv2.circle(picture, centre, height // (i + 2), colour, 5, cv2.LINE_AA)
     return picture
 
 

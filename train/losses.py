@@ -110,8 +110,8 @@ def lost_structure(fake: Tensor, highres: Tensor) -> Tensor:
 
 
 def _luma(picture: Tensor) -> Tensor:
-    """[N, 3, H, W] R'G'B' -> [N, 1, H, W] Y', as BT.601 has it. By numbers of Python: a recorded graph sends no tensors."""
-    red, green, blue = picture.split(1, 1)
+    """[N, 3, H, W] R'G'B' -> [N, 1, H, W] Y', as BT.601 has it."""
+    red, green, blue = picture.split(1, 1)  # weighed by Python's numbers: a recorded graph cannot fetch a tensor
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 

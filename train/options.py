@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from train.losses import CONTENT
+from train.optimisers import OPTIMISERS
 from train.pack import Weights
 
 DEGRADATIONS = ("none", "video")
@@ -48,6 +49,7 @@ class Options:
     teacher_weight: float = 0.5
     batch: int = 32
     crop: int = 96
+    optimiser: str = "adam"
     rate: float = 1e-3
     schedule: str = "constant"
     warmup: int = 100
@@ -162,6 +164,7 @@ _RUN_OPTIONS = (
     click.option("--teacher-weight", type=click.FloatRange(0, 1), help="The teacher's share in the content loss; the picture itself has the rest."),
     click.option("--batch", type=click.IntRange(1)),
     click.option("--crop", type=click.IntRange(16, 256), help="Side of a training crop, highres pixels, a multiple of 8."),
+    click.option("--optimiser", type=click.Choice(OPTIMISERS), help="Of the generator. muon: its kernels by Muon, the rest by Adam; about as long a step, and more learnt in it."),
     click.option("--rate", type=click.FloatRange(0, min_open=True), help="Learning rate."),
     click.option("--schedule", type=click.Choice(["constant", "cosine"]), help="cosine: falls to zero when the run is done."),
     click.option("--warmup", type=click.IntRange(1), help="Steps of a linear warm-up of the rate (cosine)."),

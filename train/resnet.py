@@ -12,6 +12,7 @@ from torch import nn
 
 from train.generators import build_generator, edge_gradients, load_teacher, update_average
 from train.losses import content_with_teacher, drawn_losses
+from train.optimisers import generator_optimiser
 from train.options import Options
 from train.run import Run, contrast
 
@@ -24,7 +25,7 @@ def train(options: Options, resume: Path | None = None, say: Callable[[str], Non
     run.say(f"generator: {raw.NAME} {raw.hyperparameters}, starts as {start}")
     raw = raw.train().to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(raw).eval().requires_grad_(False)
-    optimiser = torch.optim.Adam(raw.parameters(), lr=options.rate)
+    optimiser = generator_optimiser(options.optimiser, raw, options.rate)
     generator, optimiser = run.prepare(average, generator=raw, optimiser=optimiser)
     content_loss = content_with_teacher(options.content, options.teacher_weight)
     teacher = load_teacher(options, run.device)

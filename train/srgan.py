@@ -16,6 +16,7 @@ from torch import nn
 from train.generators import build_generator, edge_gradients, untrained, update_average
 from train.losses import CONTENT, discriminator_loss, feature_matching, generator_loss, noisy_labels
 from train.networks import Discriminator
+from train.optimisers import generator_optimiser
 from train.options import Options
 from train.perceptual import Perceptual
 from train.run import Run, contrast
@@ -30,7 +31,7 @@ def train(options: Options, resume: Path | None = None, say: Callable[[str], Non
     raw = raw.train().to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(raw).eval().requires_grad_(False)
     judge = Discriminator(options.critic_width).to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.Adam(raw.parameters(), lr=options.rate)
+    optimiser = generator_optimiser(options.optimiser, raw, options.rate)
     judge_optimiser = torch.optim.Adam(judge.parameters(), lr=options.critic_rate or options.rate)
     generator, discriminator, optimiser, judge_optimiser = run.prepare(
         average, generator=raw, discriminator=judge, optimiser=optimiser, judge_optimiser=judge_optimiser

@@ -25,6 +25,7 @@ from train.losses import (
     wasserstein_generator_loss,
 )
 from train.networks import Critic
+from train.optimisers import generator_optimiser
 from train.options import Options
 from train.pairs import CleanPairs
 from train.perceptual import Perceptual
@@ -40,7 +41,7 @@ def train(options: Options, resume: Path | None = None, say: Callable[[str], Non
     raw = raw.train().to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(raw).eval().requires_grad_(False)
     judge = Critic(options.critic_width).to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.Adam(raw.parameters(), lr=options.rate)
+    optimiser = generator_optimiser(options.optimiser, raw, options.rate)
     critic_optimiser = torch.optim.Adam(judge.parameters(), lr=options.critic_rate or options.rate)
     generator, critic, optimiser, critic_optimiser = run.prepare(
         average, generator=raw, critic=judge, optimiser=optimiser, critic_optimiser=critic_optimiser

@@ -464,7 +464,7 @@ def test_a_rehearsal(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         start = next(entry["validation"] for entry in ours if entry["event"] == "generator")
         exports = [entry for entry in ours if entry["event"] == "export" and entry["file"] == f"{name}.safetensors"]
         assert len(exports) >= 2 and all(entry["written"] for entry in exports)
-        for source in ("none", "video"):
+        for source in ("none", "video", "worn"):
             assert exports[-1]["validation"][source]["psnr"] >= start[source]["psnr"]
         weights: Any = load_generator(out / f"{name}.safetensors")
         assert (weights.channels, weights.layers) == size and (out / f"{name}-content.safetensors").exists()

@@ -12,33 +12,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from train.degrade import degrade, downscale, upscale_bicubic
+from train.degrade import upscale_bicubic
 from train.metrics import ssim
 from train.pack import CROP
+from train.sources import SOURCES, shrink, worn
 from vidsr.checkpoint import save_generator
 from vidsr.models import Compact
 
-SEED = 0  # of the validation's degradations: the same in every sprint
 Figures = dict[str, dict[str, float]]
 
 
 class Yardstick:
-    """Fixed pairs of validation pictures, clean ("none") and compressed ("video"), on the device.
+    """Fixed pairs of validation pictures on the device, for each of SOURCES: clean, compressed and worn.
 
     windows: [S, S, 3] uint8 RGB each, with S = CROP and a margin or none. bicubic: what there is to beat.
     """
 
     def __init__(self, windows: Sequence[np.ndarray], scale: int, device: torch.device) -> None:
         self.scale = scale
-        pairs = []
-        for index, window in enumerate(windows):
-            margin = (window.shape[0] - CROP) // 2
-            pairs.append(degrade(window, margin, np.random.default_rng([SEED, index]), scale))
-        highres, lowres = (torch.cat([_tensor(pair[i]) for pair in pairs]) for i in (0, 1))
-        centres = [w[(m := (w.shape[0] - CROP) // 2) : m + CROP, m : m + CROP] for w in windows]
-        clean = torch.cat([_tensor(pixels) for pixels in centres])
-        small = (downscale(clean, scale) * 255).round() / 255
-        self._pairs = {"none": (small.to(device), clean.to(device)), "video": (lowres.to(device), highres.to(device))}
+        self._pairs: dict[str, tuple[Tensor, Tensor]] = {}
+        for source in SOURCES:
+            pairs = [_pair(window, source, index, scale) for index, window in enumerate(windows)]
+            highres, lowres = (torch.cat([_tensor(pair[i]) for pair in pairs]).to(device) for i in (0, 1))
+            self._pairs[source] = lowres, highres
         self.bicubic = self.measure(None)
 
     @torch.no_grad()
@@ -56,6 +52,15 @@ class Yardstick:
         return found
 
 
+def _pair(window: np.ndarray, source: str, index: int, scale: int) -> tuple[np.ndarray, np.ndarray]:
+    """(highres, lowres) of the middle of a window."""
+    margin = (window.shape[0] - CROP) // 2
+    if source != "none":
+        return worn(window, margin, source, index, scale)
+    centre = window[margin : margin + CROP, margin : margin + CROP]
+    return centre, shrink(centre, scale)
+
+
 def _psnr(a: Tensor, b: Tensor) -> Tensor:
     """[N, 3, H, W] float, 0..1, twice -> [N] dB, at most 100. Without torchmetrics, which a rented machine may lack."""
     return -10 * torch.log10((a - b).square().mean(dim=(1, 2, 3)).clamp_min(1e-10))
@@ -69,7 +74,7 @@ def words(figures: Figures, bicubic: Figures | None = None) -> str:
     parts = []
     for name, found in figures.items():
         gain = f" ({found['psnr'] - bicubic[name]['psnr']:+.2f})" if bicubic else ""
-        parts.append(f"{'clean' if name == 'none' else 'compressed'} {found['psnr']:.2f} dB{gain}")
+        parts.append(f"{SOURCES[name]} {found['psnr']:.2f} dB{gain}")
     return ", ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Worn clips of still pictures, by FFmpeg's own filters and encoders: a yardstick that nothing was tuned on."""
+"""Worn clips of still pictures, by FFmpeg's own filters and encoders: a second yardstick beside worn clips."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vidsr.stills import read_still
 RATE = Fraction(24000, 1001)
 LARGEST = (1920, 1080)  # of an original, columns and rows
 SMALLEST = 256  # of its sides: below that nothing is left of a worn source
-STEP = 3  # highres pixels that the view moves a frame, across; a third of it down: never a whole source pixel
+STEP = 3  # highres pixels that the view moves a frame, across; a third of it down: mostly no whole source pixels
 
 
 @dataclass(frozen=True)
@@ -78,20 +78,19 @@ KINDS = {
 def wear(stills: Path | None, pack: Path | None, without: tuple[str, ...], frames: int, out: Path) -> None:
     """Write clips that move over still pictures, and what a broadcast, a tape and a digital copy leave of them, into OUT.
 
-    `python -m benchmarks quality --clips OUT` measures on them, as "worn stills". None of the three is how `../clips/worn`
-    or the trainer wear pictures.
+    `python -m benchmarks quality --clips OUT` measures on them, as "worn stills". The trainer wears pictures in other
+    ways.
     """
     if bool(stills) == bool(pack):
         raise UsageError("give one of --stills and --pack")
     paths = folder_stills(stills) if stills else pack_stills(pack or Path(), without)
     out.mkdir(parents=True, exist_ok=True)
+    written = 0
     for number, path in enumerate(paths):
-        picture = read_still(path)[0]
-        if picture.dtype != np.uint8 or picture.ndim < 3:
-            raise SourceError(f"{path}: not an 8 bit picture in colour")
-        views = moving_views(picture[:, :, 2::-1], frames)
-        if views is None:
-            click.echo(f"left out: {path}: smaller than {SMALLEST}x{SMALLEST} pixels and the way the view goes", err=True)
+        try:
+            views = _views_of(path, frames)
+        except SourceError as error:
+            click.echo(f"left out: {error}", err=True)
             continue
         name = f"still-{number:02d}"
         save(out / f"{name}_highres.mkv", views)
@@ -100,7 +99,19 @@ def wear(stills: Path | None, pack: Path | None, without: tuple[str, ...], frame
                 save_worn(out / f"{name}_worn_{kind}.mkv", views, worn)
             except (FFmpegError, ValueError, LookupError) as error:
                 click.echo(f"left out: {name}_worn_{kind}: {error}", err=True)
-    click.echo(f"{out}: {len(paths)} pictures, worn in {len(KINDS)} ways")
+        written += 1
+    click.echo(f"{out}: {written} pictures, worn in {len(KINDS)} ways")
+
+
+def _views_of(path: Path, frames: int) -> list[np.ndarray]:
+    """SourceError for what is no picture, or one that cannot be used here."""
+    picture = read_still(path)[0]
+    if picture.dtype != np.uint8 or picture.ndim < 3:
+        raise SourceError(f"{path}: not an 8 bit picture in colour")
+    views = moving_views(picture[:, :, 2::-1], frames)
+    if views is None:
+        raise SourceError(f"{path}: smaller than {SMALLEST}x{SMALLEST} pixels and the way the view goes")
+    return views
 
 
 def moving_views(picture: np.ndarray, frames: int) -> list[np.ndarray] | None:

@@ -93,7 +93,8 @@ def lost_structure(fake: Tensor, highres: Tensor) -> Tensor:
 
     Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity", equation 13, with its
     constants; as a loss beside L1: Zhao et al. 2017, arXiv:1511.08861. A difference counts against the contrast around
-    it, so a faint texture that is lost, or a stain in a flat area, weighs far more than its square.
+    it, so a faint texture that is lost, or a stain in a flat area, weighs far more than its square. Not metrics.ssim,
+    which judges: that needs 11 pixels a side and fetches its window from the host, which a recorded graph cannot.
     """
     x, y = _luma(fake), _luma(highres)
     lost = []

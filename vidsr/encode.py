@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ import av
 import numpy as np
 from numpy._core._multiarray_umath import __cpu_features__
 
-from vidsr.errors import OutputError, UsageError
+from vidsr.errors import EncoderStalled, OutputError, UsageError
 from vidsr.frames import ColorSpec, Frame, HdrMetadata, PixelFormat, StreamInfo
 from vidsr.hardware import cores
 from vidsr.media import publish, write_failure
 from vidsr.report import Report
+from vidsr.stall import Stalled, Watched
 
 _REORDER_LIMIT = 64  # more than any encoder reorders
+_CAN_STALL = ("libsvtav1",)  # 4.1's threads have been seen to wait for each other for ever, at the last picture
 _420, _422, _444 = (1, 1), (1, 0), (0, 0)
 
 
@@ -239,17 +242,29 @@ class Encoder:
             context.thread_count = int(options["threads"])
         self._labels: dict[int, int] = {}
         self._last: int | None = None
+        self._watched = Watched("encode") if settings.encoder in _CAN_STALL else None
 
     def encode(self, frame: Frame | None, label: int = 0) -> list[tuple[Any, int]]:
-        """The packets that come out as `frame` goes in (None: all that are left), each with its own frame's label."""
+        """The packets that come out as `frame` goes in (None: all that are left), each with its own frame's label.
+
+        EncoderStalled when the encoder stands still; it is of no use afterwards.
+        """
         if frame is None:
-            packets = self.stream.encode(None)
+            packets = self._packets(None)
         else:
             # Encoders want strictly growing times; the true ones are the caller's to keep.
             time = frame.pts if self._last is None else max(frame.pts, self._last + 1)
             self._labels[time], self._last = label, time
-            packets = self.stream.encode(self._picture(frame, time))
+            packets = self._packets(self._picture(frame, time))
         return [(packet, self._labels.pop(packet.pts)) for packet in packets]
+
+    def _packets(self, picture: av.VideoFrame | None) -> list[Any]:
+        if self._watched is None:
+            return list(self.stream.encode(picture))
+        try:
+            return list(self._watched(partial(self.stream.encode, picture)))
+        except Stalled:
+            raise EncoderStalled("the encoder stands still: run it again, and it goes on from here") from None
 
     def _picture(self, frame: Frame, time: int) -> av.VideoFrame:
         height, width = frame.planes[0].shape

@@ -4,6 +4,7 @@
     ├── UsageError                 exit code 2: the command line asks for what cannot be done
     ├── SourceError                the input cannot be read, or holds no picture
     ├── OutputError                the result cannot be written there, or cannot hold what the source has
+    │   └── EncoderStalled         the encoder stands still, which is a fault of its own
     ├── ModelError                 weights that cannot be loaded
     ├── BackendError               a backend cannot run on this machine
     ├── ResumeError                unfinished work on disk belongs to other settings or another source
@@ -32,6 +33,10 @@ class SourceError(VidsrError):
 
 
 class OutputError(VidsrError):
+    pass
+
+
+class EncoderStalled(OutputError):
     pass
 
 

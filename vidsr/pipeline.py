@@ -26,7 +26,7 @@ from vidsr.backends.base import Backend, BackendSpec
 from vidsr.batch import batches
 from vidsr.decode import decode
 from vidsr.encode import EncodeSettings, encode
-from vidsr.errors import OutputError, VerifyError
+from vidsr.errors import EncoderStalled, OutputError, VerifyError
 from vidsr.frames import Frame, SourceInfo, TimeRange
 from vidsr.media import fsync
 from vidsr.prefetch import in_parallel, prefetch
@@ -39,6 +39,7 @@ from vidsr.upscale import upscale
 from vidsr.verify import Proof, verify
 
 WHOLE = TimeRange()
+STALLS = 2  # of its encoder, that a segment may have
 
 
 @dataclass(frozen=True)
@@ -160,18 +161,38 @@ def _make_segments(
                 where = replace(where, done=done, segment=furthest, reused=1 - given / all if all else 0.0)
                 progress(where)
 
+        def forget(frames: int, saved: Saved) -> None:
+            nonlocal where
+            with counting:
+                where = replace(where, done=where.done - frames)
+                savings[:] = [other for other in savings if other is not saved]
+
         with closing(open_backend(job.backend)) as backend:
 
             def make(segment: Segment) -> Generator[None, None, SegmentResult]:
+                for left in range(STALLS, -1, -1):
+                    try:
+                        return (yield from attempt(segment))
+                    except EncoderStalled:
+                        if not left:
+                            raise
+                        report.warn(f"segment {segment.index + 1}: the encoder stood still; it is made once more")
+                raise AssertionError
+
+            def attempt(segment: Segment) -> Generator[None, None, SegmentResult]:
                 own, saved = Report(report.warn), Saved()
                 savings.append(saved)
                 frames: list[Frame] = []
                 path = work.video_path(segment.index)
-                with closing(segment_stages(job, segment, path, backend, own, turn, saved)) as stages:
-                    for frame in stages:
-                        frames.append(replace(frame, planes=()))
-                        took(segment)
-                        yield
+                try:
+                    with closing(segment_stages(job, segment, path, backend, own, turn, saved)) as stages:
+                        for frame in stages:
+                            frames.append(replace(frame, planes=()))
+                            took(segment)
+                            yield
+                except EncoderStalled:
+                    forget(len(frames), saved)
+                    raise
                 pts = tuple(sorted(frame.pts for frame in frames))
                 digest = file_sha256(path) if pts else ""
                 result = SegmentResult(segment.index, pts, tuple(f.duration for f in frames), digest, dict(own.counts))

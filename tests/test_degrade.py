@@ -331,11 +331,11 @@ def changed(recipe: Recipe, *names: str) -> bool:
 
 GOOD = {"blur": 0.20, "chain": 0.19, "ringing": 0.17, "noise": 0.19, "encodes": 0.74, "chroma": 0.83}
 WORN = {
-    "blur": 0.92, "chain": 0.45, "ringing": 0.40, "noise": 0.40, "encodes": 0.95, "chroma": 1.0, "stored": 0.21,
+    "blur": 0.92, "chain": 0.45, "ringing": 0.50, "noise": 0.40, "encodes": 0.95, "chroma": 1.0, "stored": 0.21,
     "bits": 0.12, "fields": 0.08, "colour": 0.34, "dots": 0.06,
 }  # fmt: skip
 ALL = {
-    "blur": 0.62, "chain": 0.34, "ringing": 0.30, "noise": 0.31, "encodes": 0.84, "stored": 0.13, "bits": 0.07,
+    "blur": 0.62, "chain": 0.34, "ringing": 0.36, "noise": 0.31, "encodes": 0.84, "stored": 0.13, "bits": 0.07,
     "fields": 0.05, "colour": 0.21, "dots": 0.04,
 }  # fmt: skip
 

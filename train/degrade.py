@@ -18,7 +18,7 @@ draw() makes a Recipe of plain numbers, apply() does what it says. Of all pairs 
 | the first at another size | | 21 % | 13 % | 0.7 to 1.4 times lowres | |
 | blur | 20 % | 92 % | 62 % | Gaussian, sigma 0.3..1.4, mostly 0.5..1.1 (0.2..0.7), 3 in 10 anisotropic | Real-ESRGAN |
 | resize chain | 19 % | 45 % | 34 % | one or two sizes, 0.5..1.7 times lowres (0.75..2) | Real-ESRGAN |
-| ringing | 17 % | 40 % | 30 % | unsharp mask up to 1.4 (0.8), mostly along rows; or sinc | Real-ESRGAN |
+| ringing | 17 % | 50 % | 36 % | unsharp mask up to 2 (0.8), half of it along rows only; or sinc | Real-ESRGAN |
 | noise | 19 % | 40 % | 31 % | sigma 1..8 of 255 (1..6); some as grain, some in the dark | Real-ESRGAN |
 | gradients in steps | | 12 % | 7 % | 6 or 7 bits | |
 | lost or woven fields | | 8 % | 5 % | a third to all of every second row | |
@@ -134,7 +134,7 @@ def draw_worn(rng: np.random.Generator) -> Recipe:
         chain=_draw_chain(rng, -1.0, 0.77) if rng.random() < 0.45 else (),
         filter=FILTERS[int(rng.choice(4, p=[0.4, 0.25, 0.2, 0.15]))],
         bits=int(rng.integers(6, 8)) if rng.random() < 0.12 else 8,
-        ringing=_draw_ringing(rng, 1.4, 1.6, rows=0.7) if rng.random() < 0.40 else None,
+        ringing=_draw_ringing(rng, 2.0, 1.8, rows=0.5) if rng.random() < 0.50 else None,
         fields=fields,
         first_field=int(rng.integers(2)),
         noise=_draw_noise(rng, 8, dark=0.2) if rng.random() < 0.40 else None,

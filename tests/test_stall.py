@@ -6,14 +6,18 @@ import gc
 import threading
 import time
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
+from types import SimpleNamespace
 
 import av
 import pytest
 
 from tests.media import write_episode
 from vidsr.backends import open_backend
+from vidsr.encode import Encoder, EncodeSettings
 from vidsr.errors import EncoderStalled
+from vidsr.frames import ColorSpec, PixelFormat
 from vidsr.jobs import Options, prepare
 from vidsr.pipeline import run
 from vidsr.report import Report
@@ -67,6 +71,28 @@ def test_its_thread_ends_with_it():
     for thread in threads("ends"):
         thread.join(10)
     assert not threads("ends")
+
+
+class StuckContainer:
+    """Its encoder never gives a packet."""
+
+    def __init__(self):
+        self.over, self.codec_context = threading.Event(), SimpleNamespace()
+
+    def add_stream(self, encoder, rate, options):
+        return self
+
+    def encode(self, picture):
+        self.over.wait()
+
+
+def test_an_encoder_that_stands_still_is_named():
+    container, settings, one = StuckContainer(), EncodeSettings("svtav1", "libsvtav1"), Fraction(1)
+    format, color = PixelFormat.from_name("yuv420p"), ColorSpec()
+    encoder = Encoder(container, settings, 64, 48, format, color, one, one, one, patience=0.3)
+    with pytest.raises(EncoderStalled, match="libsvtav1 stands still"):
+        encoder.encode(None)
+    container.over.set()
 
 
 class Standing:

@@ -224,11 +224,12 @@ def encode(
 
 class Encoder:
     """One encoder as a stream of `container`, for pictures of `width` x `height`. It opens with the container's header,
-    or with its first frame."""
+    or with its first frame. patience: seconds until one that stands still is given up, see stall.Watched."""
 
     def __init__(self, container: Any, settings: EncodeSettings, width: int, height: int, format: PixelFormat,
-                 color: ColorSpec, time_base: Fraction, rate: Fraction, sample_aspect: Fraction) -> None:  # fmt: skip
-        self.color, self.time_base = color, time_base
+                 color: ColorSpec, time_base: Fraction, rate: Fraction, sample_aspect: Fraction,
+                 patience: float = 60) -> None:  # fmt: skip
+        self.name, self.color, self.time_base = settings.encoder, color, time_base
         self.layout = encoder_layout(settings.encoder, format)
         options = dict(settings.options)
         self.stream = container.add_stream(settings.encoder, rate=rate, options=options)
@@ -242,7 +243,7 @@ class Encoder:
             context.thread_count = int(options["threads"])
         self._labels: dict[int, int] = {}
         self._last: int | None = None
-        self._watched = Watched("encode") if settings.encoder in _CAN_STALL else None
+        self._watched = Watched("encode", patience) if settings.encoder in _CAN_STALL else None
 
     def encode(self, frame: Frame | None, label: int = 0) -> list[tuple[Any, int]]:
         """The packets that come out as `frame` goes in (None: all that are left), each with its own frame's label.
@@ -264,7 +265,7 @@ class Encoder:
         try:
             return list(self._watched(partial(self.stream.encode, picture)))
         except Stalled:
-            raise EncoderStalled("the encoder stands still: run it again, and it goes on from here") from None
+            raise EncoderStalled(f"{self.name} stands still, a fault of its own: run the same command again") from None
 
     def _picture(self, frame: Frame, time: int) -> av.VideoFrame:
         height, width = frame.planes[0].shape

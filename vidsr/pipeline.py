@@ -4,8 +4,9 @@
                                                   (reuse: only what moves)
 
 Every stage is a generator over the one before it; prefetch() puts decoding and upscaling into threads of their own, so
-that both overlap with encoding, and in_parallel() works on several segments at once, which share one backend. For a
-stream into a pipe (`-o -`) live.py composes the same stages; which model runs was decided before, in choice.py.
+that both overlap with encoding, and in_parallel() works on several segments at once, which share one backend. A
+segment whose encoder stands still is made once more. For a stream into a pipe (`-o -`) live.py composes the same
+stages; which model runs was decided before, in choice.py.
 """
 
 from __future__ import annotations
@@ -170,14 +171,15 @@ def _make_segments(
         with closing(open_backend(job.backend)) as backend:
 
             def make(segment: Segment) -> Generator[None, None, SegmentResult]:
-                for left in range(STALLS, -1, -1):
+                stalls = 0
+                while True:
                     try:
                         return (yield from attempt(segment))
                     except EncoderStalled:
-                        if not left:
+                        stalls += 1
+                        if stalls > STALLS:
                             raise
                         report.warn(f"segment {segment.index + 1}: the encoder stood still; it is made once more")
-                raise AssertionError
 
             def attempt(segment: Segment) -> Generator[None, None, SegmentResult]:
                 own, saved = Report(report.warn), Saved()

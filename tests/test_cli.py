@@ -60,6 +60,48 @@ def test_several_inputs_into_a_folder(episode, tmp_path):
     assert refused.returncode == 2 and "existing folder" in refused.stderr
 
 
+@pytest.fixture
+def seasons(tmp_path):
+    """Two seasons whose episodes have the same names, and a folder for the results."""
+    for season in ("s1", "s2"):
+        (tmp_path / season).mkdir()
+        write_episode(tmp_path / season / "01.mkv", frames=4)
+    (tmp_path / "out").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize("more", [(), ("--overwrite",)])
+def test_two_inputs_with_one_result_are_refused_before_anything_is_made(seasons, more):
+    done = quick(seasons / "s1/01.mkv", seasons / "s2/01.mkv", "-o", seasons / "out", *more)
+    assert done.returncode == 2
+    assert "s1/01.mkv" in done.stderr and "s2/01.mkv" in done.stderr and "01.2x.mkv" in done.stderr
+    assert not list((seasons / "out").iterdir())
+
+
+def test_no_result_replaces_an_input(seasons):
+    other = seasons / "s1" / "01.2x.mkv"
+    write_episode(other, frames=4, first_number=7)
+    before = other.read_bytes()
+    done = quick(seasons / "s1/01.mkv", other, "--overwrite")
+    assert done.returncode == 2 and "01.2x.mkv" in done.stderr and "replace" in done.stderr
+    assert other.read_bytes() == before
+
+
+def test_targets_that_cannot_be_written_are_said_before_the_others_are_made(seasons):
+    write_episode(seasons / "s1" / "02.mkv", frames=4)
+    (seasons / "out" / "02.2x.mkv").write_text("mine")
+    done = quick(seasons / "s1/01.mkv", seasons / "s1/02.mkv", "-o", seasons / "out")
+    assert done.returncode == 2 and done.stdout.strip() == str(seasons / "out" / "01.2x.mkv")
+    assert done.stderr.index("exists already") < done.stderr.index("4 of 4 frames")
+    assert (seasons / "out" / "02.2x.mkv").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("option", "value"), [("--tile", "²"), ("--tile", "٦٤"), ("--drop", "²"), ("--tile", "-1")])
+def test_digits_that_are_no_numbers_are_refused_in_one_line(episode, tmp_path, option, value):
+    done = quick(episode, "-o", tmp_path / "a.mkv", option, value)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and f"{option} {value}" in done.stderr
+
+
 def test_probe_says_what_is_kept_and_assumed(episode):
     done = vidsr("probe", episode)
     assert done.returncode == 0

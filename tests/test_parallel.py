@@ -74,6 +74,9 @@ class Watched:
     def __call__(self, batch):
         return self.submit(batch)()
 
+    def settle(self, width, height):
+        return self._inner.settle(width, height)
+
     def close(self):
         self.closed += 1
 

@@ -7,14 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import av
 import pytest
 
 from tests.media import Track, write_episode
 from tests.running import vidsr
+from vidsr.backends import open_backend
 from vidsr.checkpoint import save_generator
+from vidsr.errors import BackendError, OutputError, ResumeError
+from vidsr.jobs import Options, prepare
 from vidsr.models import Compact
+from vidsr.pipeline import run
+from vidsr.report import Report
 
 FRAMES = 1000
 
@@ -124,6 +130,90 @@ def test_a_changed_source_is_noticed(episode, weights, tmp_path):
         file.write(b"\0")
     done = vidsr(*command(copy, output, weights)[3:])
     assert done.returncode == 1 and "source" in done.stderr and "--restart" in done.stderr
+
+
+class Settling:
+    """The stand-in backend on a machine that comes to `settled`; `fails_at` a frame."""
+
+    in_flight, context, patch = 1, 0, 0
+
+    def __init__(self, spec, settled, fails_at=None):
+        self.spec, self._settled, self._fails_at, self._inner = spec, settled, fails_at, open_backend(spec)
+        self.scale, self.description, self.close = self._inner.scale, "", self._inner.close
+
+    def submit(self, batch):
+        if self._fails_at is not None and batch.frames[0].pts >= self._fails_at:
+            raise BackendError("the power is gone")
+        return self._inner.submit(batch)
+
+    def __call__(self, batch):
+        return self.submit(batch)()
+
+    def settle(self, width, height):
+        return self._settled
+
+
+def run_settled(episode, output, settled, fails_at=None, **options):
+    """A run whose backend settles so; the spec it was opened with."""
+    specs = []
+
+    def opened(spec):
+        specs.append(spec)
+        return Settling(spec, settled, fails_at)
+
+    wanted = {"scale": 2, "backend": "nearest", "preset": "ultrafast", "threads": 1, "check": False, **options}
+    run(prepare(episode, Options(output=output, **wanted), Report()), opened, Report())
+    return specs[0]
+
+
+AS_BEGUN = {"backend": "cpu", "precision": "bf16", "tile": 0, "batch": "4 frames"}
+
+
+@pytest.mark.parametrize(
+    ("key", "now", "cure"),
+    [("backend", "cuda", "--backend cpu"), ("precision", "fp32", "--precision bf16"),
+     ("tile", 256, "free memory"), ("batch", "2 frames", "free memory")],
+)  # fmt: skip
+def test_what_the_machine_came_to_must_be_the_same(episode, tmp_path, key, now, cure):
+    output = tmp_path / "episode.mkv"
+    with pytest.raises(BackendError):
+        run_settled(episode, output, AS_BEGUN, fails_at=20_000)
+    with pytest.raises(ResumeError) as error:
+        run_settled(episode, output, AS_BEGUN | {key: now})
+    said = str(error.value)
+    assert key in said and f"{AS_BEGUN[key]} then, {now} now" in said and cure in said and "--restart" in said
+    run_settled(episode, output, AS_BEGUN)
+    assert output.exists()
+
+
+def test_a_run_goes_on_with_the_tile_it_was_begun_with(episode, tmp_path):
+    settled = AS_BEGUN | {"tile": 48}
+    with pytest.raises(BackendError):
+        run_settled(episode, tmp_path / "episode.mkv", settled, fails_at=20_000)
+    assert run_settled(episode, tmp_path / "episode.mkv", settled).tile == 48
+
+
+def test_the_same_by_name_is_no_difference(episode, weights, tmp_path):
+    """What is asked for by name the second time is what was chosen the first time."""
+    work = stopped(episode, weights, tmp_path / "episode.mkv")
+    precision = json.loads((work / "plan.json").read_text())["resolved"]["precision"]
+    done = vidsr(*command(episode, tmp_path / "episode.mkv", weights, "--precision", precision)[3:])
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_appears_at_the_output_meanwhile_is_not_replaced(episode, tmp_path):
+    output = tmp_path / "episode.mkv"
+    options = Options(output=output, scale=2, backend="nearest", preset="ultrafast", threads=1)
+
+    def appear(where):
+        if where.step == "proving":
+            output.write_text("mine")
+
+    with pytest.raises(OutputError, match="--overwrite"):
+        run(prepare(episode, options, Report()), open_backend, Report(), appear)
+    assert output.read_text() == "mine"
+    run(prepare(episode, replace(options, overwrite=True), Report()), open_backend, Report(), appear)
+    assert len(video_packets(output)) == FRAMES and not (tmp_path / "episode.mkv.vidsr").exists()
 
 
 def test_damaged_leftovers_are_made_again(episode, weights, uninterrupted, tmp_path):

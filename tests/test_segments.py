@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from array import array
 from fractions import Fraction
 from pathlib import Path
@@ -14,11 +15,12 @@ from hypothesis import strategies as st
 from tests.media import write_episode
 from vidsr import segments
 from vidsr.decode import decode
-from vidsr.errors import SourceError
+from vidsr.errors import OutputError, SourceError
 from vidsr.frames import SourceInfo, TimeRange
 from vidsr.media import Clock
 from vidsr.probe import probe
 from vidsr.report import Report
+from vidsr.segments import Plan, Workspace
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +62,36 @@ def test_every_time_is_in_one_segment(info, data):
         assert min(sizes) >= segments.MIN_FRAMES // 2 and max(sizes) <= segments.MAX_FRAMES + segments.MIN_FRAMES
     for segment in plan.segments:
         assert segment.seek is None or (segment.seek in keys and segment.start is not None)
+
+
+def test_nobody_begins_in_a_folder_that_is_being_removed(tmp_path):
+    """Whoever gets the lock finds an empty folder, and what they write there stays."""
+    output = tmp_path / "episode.mkv"
+    fresh = Plan({}, {}, {}, ())
+    for _ in range(5):
+        first, second = Workspace(output), Workspace(output)
+        first.open()
+        for i in range(1000):
+            (first.path / f"segment-{i:05d}.mkv").touch()
+        left: list[list[str]] = []
+
+        def begin(second=second, left=left) -> None:
+            while not left:
+                try:
+                    second.open()
+                except OutputError:
+                    continue
+                left.append([path.name for path in second.path.iterdir()])
+                second.save_plan(fresh)
+
+        thread = threading.Thread(target=begin)
+        thread.start()
+        first.remove()
+        thread.join()
+        assert left == [["lock"]]
+        assert second.load_plan() is not None
+        second.remove()
+        assert not second.path.exists()
 
 
 def test_cuts_lie_at_keyframes_where_there_are_some(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import sys
 import traceback
@@ -54,7 +55,8 @@ class Seconds(click.ParamType):
 
 @click.group(cls=DefaultGroup, default="upscale", default_if_no_args=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(vidsr.__version__, prog_name="vidsr")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Turn an anime episode into the same episode, larger and sharper, with nothing else touched.
 
     \b
@@ -64,6 +66,7 @@ def main() -> None:
     vidsr episode.mkv -o - | mpv -       watch it while it is made
     vidsr upscale --help                 all options
     """
+    context.obj = context.with_resource(_Signals())
 
 
 @main.command()
@@ -91,25 +94,27 @@ def main() -> None:
 @click.option("--no-verify", is_flag=True, help="Skip the proof at the end.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors and warnings only.")
 @click.option("-v", "--verbose", is_flag=True, help="Print every check of the proof, and tracebacks of bugs.")
-def upscale(inputs: tuple[Path, ...], quiet: bool, verbose: bool, **given: Any) -> None:
+@click.pass_obj
+def upscale(signals: _Signals, inputs: tuple[Path, ...], quiet: bool, verbose: bool, **given: Any) -> None:
     """Upscale INPUTs: episodes or still pictures. The default command: `vidsr episode.mkv`."""
-    screen = console.Console(quiet)
+    screen = signals.screen = console.Console(quiet)
     worst = 0
     try:
-        options = _options(given)
-        _check_targets(inputs, options)
-        options = with_scale(options)
+        options = with_scale(_options(given))
+        each, refused = _each_target(inputs, options)
     except VidsrError as error:
         _fail(error)
-    for path in inputs:
+    for error in refused:
+        click.echo(f"vidsr: {error}", err=True)
+        worst = max(worst, error.exit_code)
+    for path, own in each:
         try:
-            own = _own_output(path, options, len(inputs))
             if own.output == STDOUT:
                 _stream_episode(path, own, screen)
             elif path.suffix.lower() in STILLS:
                 _upscale_picture(path, own, screen)
             else:
-                _upscale_episode(path, own, screen, verbose)
+                _upscale_episode(path, own, screen, signals, verbose)
         except VidsrError as error:
             screen.close()
             click.echo(f"vidsr: {error}", err=True)
@@ -120,6 +125,7 @@ def upscale(inputs: tuple[Path, ...], quiet: bool, verbose: bool, **given: Any) 
                 traceback.print_exc()
             click.echo(f"vidsr: {path}: unexpected {type(error).__name__}: {error} (details with -v)", err=True)
             worst = max(worst, 1)
+        signals.kept = ""
     raise SystemExit(worst)
 
 
@@ -131,42 +137,76 @@ def _options(given: dict[str, Any]) -> Options:
             raise UsageError(f"--encoder-option {pair}: write it as NAME=VALUE")
         pairs[key] = value
     tile = given.pop("tile")
-    if tile != "auto" and not (tile.isdigit() and int(tile) >= 16):
+    if tile != "auto" and not (_is_number(tile) and int(tile) >= 16):
         raise UsageError(f"--tile {tile}: choose auto or a number of pixels from 16")
     for word in given["drop"]:
-        if word not in DROP_WORDS and not word.isdigit():
+        if word not in DROP_WORDS and not _is_number(word):
             raise UsageError(f"--drop {word}: choose a track number or one of {', '.join(DROP_WORDS)}")
     if given["scale"] is not None and given["scale"] not in SCALES:
         raise UsageError(f"--scale {given['scale']}: choose a number from {SCALES[0]} to {SCALES[-1]}")
     if given["duration"] is not None and given["duration"] <= 0:
         raise UsageError("--duration: must be more than nothing")
     return Options(
-        encoder_options=pairs, scale=given.pop("scale") or 0, tile=int(tile) if tile.isdigit() else 0,
+        encoder_options=pairs, scale=given.pop("scale") or 0, tile=0 if tile == "auto" else int(tile),
         drop=frozenset(given.pop("drop")), check=not given.pop("no_verify"), **given,
     )  # fmt: skip
 
 
-def _check_targets(inputs: tuple[Path, ...], options: Options) -> None:
+def _is_number(text: str) -> bool:
+    """Whether `text` is what Python takes as a whole number without a sign: "²" and "٣" count as digits, too."""
+    return text.isascii() and text.isdecimal()
+
+
+def _each_target(inputs: tuple[Path, ...], options: Options) -> tuple[list[tuple[Path, Options]], list[VidsrError]]:
+    """(each input with `options` for its own result, why others cannot be written), before anything is made.
+
+    UsageError where two inputs would have one result, or one's result is another: what is meant nobody can know.
+    """
     if options.output == STDOUT:
         check_stream(inputs, options)
-    elif len(inputs) > 1 and options.output is not None and not options.output.is_dir():
+        return [(inputs[0], options)], []
+    if len(inputs) > 1 and options.output is not None and not options.output.is_dir():
         raise UsageError(f"{options.output}: several inputs need an existing folder as -o")
+    each: list[tuple[Path, Options]] = []
+    refused: list[VidsrError] = []
+    sources = {os.path.realpath(path): path for path in inputs}
+    taken: dict[str, Path] = {}
+    for path in inputs:
+        output = _own_output(path, options)
+        place = os.path.normcase(os.path.join(os.path.realpath(output.parent), output.name))
+        if place in taken:
+            both = f"both {taken[place]} and {path}"
+            raise UsageError(f"{output}: would be the result of {both}; run vidsr for each, with a name of its own as -o")
+        taken[place] = path
+        other = sources.get(os.path.realpath(output), path)
+        if other is not path:
+            raise UsageError(f"{output}: the result of {path} would replace {other}, which is to be upscaled, too")
+        try:
+            check_output(path, output, options.overwrite)
+            each.append((path, replace(options, output=output)))
+        except VidsrError as error:
+            refused.append(error)
+    return each, refused
 
 
-def _own_output(path: Path, options: Options, inputs: int) -> Options:
-    """`options` with a result folder made into this input's result."""
-    if options.output in (None, STDOUT) or not options.output.is_dir():
-        return options
+def _own_output(path: Path, options: Options) -> Path:
+    """Where this input's result goes: as asked for, into the folder asked for, or beside it."""
     still = path.suffix.lower() if path.suffix.lower() in STILLS else None
-    return replace(options, output=options.output / default_output(path, options.scale, still).name)
+    if options.output is None:
+        return default_output(path, options.scale, still)
+    if options.output.is_dir():
+        return options.output / default_output(path, options.scale, still).name
+    return options.output
 
 
-def _upscale_episode(path: Path, options: Options, screen: console.Console, verbose: bool) -> None:
+def _upscale_episode(
+    path: Path, options: Options, screen: console.Console, signals: _Signals, verbose: bool
+) -> None:  # fmt: skip
     report = Report(screen.warn)
     job = prepare(path, options, report, screen.say)
-    again = " ".join(_quoted(word) for word in ("vidsr", *sys.argv[1:]))
-    kept = f"vidsr: stopped; finished segments are kept in {job.output}.vidsr. Go on with the same command: {again}"
-    with _signals(screen, kept), screen.progress(path.name) as show:
+    again = shlex.join(("vidsr", *sys.argv[1:]))
+    signals.kept = f"; finished segments are kept in {job.output}.vidsr. Go on with the same command: {again}"
+    with screen.progress(path.name) as show:
 
         def opened(spec: Any) -> Any:
             backend = open_backend(spec, notify=report.warn)
@@ -184,19 +224,18 @@ def _upscale_episode(path: Path, options: Options, screen: console.Console, verb
 
 
 def _stream_episode(path: Path, options: Options, screen: console.Console) -> None:
-    with _signals(screen, "vidsr: stopped"):
-        pipe = claim_stdout()
-        report = Report(screen.warn)
-        job = prepare(path, options, report, screen.say)
-        screen.say("streaming; a stream cannot be read back, so it is not proved")
-        with screen.progress(path.name) as show:
+    pipe = claim_stdout()
+    report = Report(screen.warn)
+    job = prepare(path, options, report, screen.say)
+    screen.say("streaming; a stream cannot be read back, so it is not proved")
+    with screen.progress(path.name) as show:
 
-            def opened(spec: Any) -> Any:
-                backend = open_backend(spec, notify=report.warn)
-                screen.say(backend.description)
-                return backend
+        def opened(spec: Any) -> Any:
+            backend = open_backend(spec, notify=report.warn)
+            screen.say(backend.description)
+            return backend
 
-            whole = stream(job, pipe, opened, report, show)
+        whole = stream(job, pipe, opened, report, show)
     for line in report.summary():
         screen.warn(f"{path.name}: {line}")
     if not whole:
@@ -218,28 +257,30 @@ def _upscale_picture(path: Path, options: Options, screen: console.Console) -> N
     screen.result(output)
 
 
-def _quoted(word: str) -> str:
-    return word if re.fullmatch(r"[\w@%+=:,./-]+", word) else "'" + word.replace("'", "'\\''") + "'"
+class _Signals:
+    """SIGINT and SIGTERM end the process at once: nothing on disk needs tidying, that is what the journal is for.
 
+    screen: has its bar taken down. kept: what is said besides, of the run that is under way.
+    """
 
-class _signals:
-    """SIGINT and SIGTERM end the process at once: nothing on disk needs tidying, that is what the journal is for."""
-
-    def __init__(self, screen: console.Console, last_words: str) -> None:
-        self.screen, self.last_words = screen, last_words
+    def __init__(self) -> None:
+        self.screen: console.Console | None = None
+        self.kept = ""
         self.old: dict[int, Any] = {}
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _Signals:
         for number in (signal.SIGINT, signal.SIGTERM):
             self.old[number] = signal.signal(number, self._stop)
+        return self
 
     def __exit__(self, *exception: Any) -> None:
         for number, handler in self.old.items():
             signal.signal(number, handler)
 
     def _stop(self, number: int, frame: Any) -> NoReturn:
-        self.screen.close()
-        click.echo(self.last_words, err=True)
+        if self.screen is not None:
+            self.screen.close()
+        click.echo(f"vidsr: stopped{self.kept}", err=True)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(128 + number)

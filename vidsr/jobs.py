@@ -78,7 +78,7 @@ def check_output(source: Path, output: Path, overwrite: bool) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{folder}: no permission to write there; choose another place with -o")
     if output.exists():
-        if output.samefile(source):
+        if source.exists() and output.samefile(source):
             raise UsageError(f"{output}: is the source itself; choose another name with -o")
         if output.is_dir():
             raise UsageError(f"{output}: is a folder; name a file in it")
@@ -169,7 +169,8 @@ def prepare(
     still = choose_reuse(options.reuse, spec, info, seen)
     batch = 4 if spec.name in GPU_BACKENDS else 1
     job = Job(
-        info, output, spec, settings, keep, span, batch, workers, on_gpu, still, options.restart, options.check
+        info, output, spec, settings, keep, span, batch, workers, on_gpu, still, options.restart, options.overwrite,
+        options.check,
     )  # fmt: skip
     if spec.model:
         model, outlook = choose_model(options.model, job, seen, report, say)
@@ -177,8 +178,8 @@ def prepare(
         if outlook and say:
             say(outlook.line(datetime.now()))
     remembered = {
-        "scale": options.scale, "model": Path(spec.model).stem or "none", "backend": spec.name,
-        "weights": file_sha256(Path(spec.model)) if spec.model else "", "precision": spec.precision, "tile": spec.tile,
+        "scale": options.scale, "model": Path(spec.model).stem or "none",
+        "weights": file_sha256(Path(spec.model)) if spec.model else "",
         "reuse": "off" if still is None else asdict(still),
         "codec": codec.name, "encoder_options": dict(settings.options), "pixel_format": format.name,
         "color": asdict(color), "start": span.start, "end": span.end,

@@ -62,6 +62,7 @@ class Job:
     decode_on_gpu: bool = False
     reuse: Tolerance | None = None
     restart: bool = False
+    overwrite: bool = False
     check: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -96,7 +97,12 @@ def run(
     work = Workspace(job.output)
     work.open()
     try:
-        plan = _resume(work, plan, job.restart)
+        found = None if job.restart else work.load_plan()
+        if found is None:
+            work.discard()
+        else:
+            check_resumable(found, plan, work.path)
+            plan = found
         results = _make_segments(job, plan, work, open_backend, report, progress)
         _count_losses(job, plan, results, report)
         partial = work.path / f"result{job.output.suffix}"
@@ -112,14 +118,25 @@ def run(
         if proof is not None and not proof.passed:
             found = "; ".join(f"{check.name}: {check.detail}" for check in proof.failures)
             raise VerifyError(f"{partial}: does not prove to be {job.info.path.name} ({found}); kept there to look at")
-        fsync(partial)
-        partial.replace(job.output)
-        fsync(job.output)
+        _place(job, partial)
     except BaseException:
         work.close()
         raise
     work.remove()
     return proof
+
+
+def _place(job: Job, partial: Path) -> None:
+    """Give the finished result its name. OutputError where something has come there that may not be replaced."""
+    try:
+        publish(partial, job.output, job.overwrite)
+    except FileExistsError as error:
+        raise OutputError(
+            f"{job.output}: has appeared during the run, and is kept; the finished result is {partial}: move it, or "
+            "run the same command with --overwrite"
+        ) from error
+    except OSError as error:
+        raise OutputError(write_failure(job.output, "the result cannot be put there", error)) from error
 
 
 def versions() -> dict[str, str]:
@@ -128,16 +145,6 @@ def versions() -> dict[str, str]:
         "vidsr": vidsr.__version__, "torch": metadata.version("torch"), "av": av.__version__,
         "ffmpeg": av.ffmpeg_version_info, "processor": platform.machine(),
     }  # fmt: skip
-
-
-def _resume(work: Workspace, wanted: Plan, restart: bool) -> Plan:
-    found = None if restart else work.load_plan()
-    if found is not None:
-        check_resumable(found, wanted, work.path)
-        return found
-    work.discard()
-    work.save_plan(wanted)
-    return wanted
 
 
 def _make_segments(
@@ -168,7 +175,12 @@ def _make_segments(
                 where = replace(where, done=where.done - frames)
                 savings[:] = [other for other in savings if other is not saved]
 
-        with closing(open_backend(job.backend)) as backend:
+        with closing(open_backend(_as_begun(job.backend, plan))) as backend:
+            resolved = backend.settle(job.info.video.width, job.info.video.height)
+            wanted = replace(plan, resolved=resolved)
+            check_resumable(plan, wanted, work.path)
+            if not plan.resolved:
+                work.save_plan(wanted)
 
             def make(segment: Segment) -> Generator[None, None, SegmentResult]:
                 stalls = 0
@@ -207,6 +219,11 @@ def _make_segments(
         for what, number in result.counts.items():
             report.count(what, number)
     return results
+
+
+def _as_begun(spec: BackendSpec, plan: Plan) -> BackendSpec:
+    """`spec` with the tile that the run was begun with, where none is asked for: it follows from the free memory."""
+    return spec if spec.tile else replace(spec, tile=plan.resolved.get("tile", 0))
 
 
 def segment_stages(

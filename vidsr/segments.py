@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from itertools import islice
@@ -25,7 +27,7 @@ from vidsr.errors import OutputError, ResumeError, SourceError
 from vidsr.frames import SourceInfo, TimeRange
 from vidsr.media import discard_others, open_input, packets, publish, read_clock, write_failure
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 MIN_FRAMES = 240  # facts/video.md: shorter segments cost size and quality, each begins with a keyframe
 MAX_FRAMES = 2 * MIN_FRAMES
 FIRST_PACKETS = 64  # of a file, among which the first picture shown is
@@ -47,12 +49,17 @@ class Segment:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole run, fixed before its first frame. settings, versions: what must not change on resuming."""
+    """The whole run, fixed before its first frame. settings, versions, resolved: what must not change on resuming.
+
+    settings: what was chosen. resolved: what that came to on the machine, see backends.base.Backend.settle; empty until
+    the backend is open.
+    """
 
     source: Mapping[str, Any]
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
     segments: tuple[Segment, ...]
+    resolved: Mapping[str, Any] = field(default_factory=dict)
     version: int = PLAN_VERSION
 
     @property
@@ -157,32 +164,50 @@ class Workspace:
 
     def open(self) -> None:
         """Create the folder and lock it. OutputError when the place cannot be written or another run has it."""
-        try:
-            self.path.mkdir(parents=False, exist_ok=True)
-            self._lock = FileLock(self.path / "lock", timeout=0)
-            self._lock.acquire()
-        except Timeout as error:
-            raise OutputError(f"{self.path}: another vidsr is working there; wait for it or stop it") from error
-        except FileNotFoundError as error:
-            raise OutputError(f"{self.path.parent}: no such folder to write into; create it first") from error
-        except OSError as error:
-            reason = error.strerror or error
-            raise OutputError(f"{self.path}: cannot be written ({reason}); choose another place with -o") from error
+        while self._lock is None:
+            try:
+                self.path.mkdir(parents=False, exist_ok=True)
+                lock = FileLock(self._lock_path, timeout=0)
+                lock.acquire()
+            except Timeout as error:
+                raise OutputError(f"{self.path}: another vidsr is working there; wait for it or stop it") from error
+            except FileNotFoundError as error:
+                if self.path.parent.is_dir():
+                    continue  # the run before has just removed the folder
+                raise OutputError(f"{self.path.parent}: no such folder to write into; create it first") from error
+            except OSError as error:
+                reason = error.strerror or error
+                raise OutputError(f"{self.path}: cannot be written ({reason}); choose another place with -o") from error
+            if self._lock_path.exists():
+                self._lock = lock
+            else:  # a lock on a file that the run before has removed keeps nobody out
+                lock.release()
 
     def close(self) -> None:
         if self._lock is not None:
             self._lock.release()
+            self._lock = None
 
     def remove(self) -> None:
-        """Delete the folder: the run is finished, or the user starts over."""
+        """Delete the folder: the run is finished. Until nothing is left in it nobody else can begin there."""
+        self.discard()
+        if os.name == "posix":  # elsewhere an open file cannot be deleted
+            self._lock_path.unlink(missing_ok=True)
         self.close()
-        shutil.rmtree(self.path, ignore_errors=True)
+        with suppress(OSError):  # another run has it now
+            if os.name != "posix":
+                self._lock_path.unlink()
+            self.path.rmdir()
 
     def discard(self) -> None:
         """Throw the unfinished work away but keep the folder and its lock."""
         for path in self.path.iterdir():
-            if path.name != "lock":
+            if path != self._lock_path:
                 path.unlink()
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path / "lock"
 
     @property
     def plan_path(self) -> Path:
@@ -203,7 +228,7 @@ class Workspace:
             if raw["version"] != PLAN_VERSION:
                 raise ValueError(f"format {raw['version']}")
             segments = tuple(Segment(**segment) for segment in raw["segments"])
-            return Plan(raw["source"], raw["settings"], raw["versions"], segments)
+            return Plan(raw["source"], raw["settings"], raw["versions"], segments, raw["resolved"])
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise ResumeError(f"{self.plan_path}: unreadable ({error}); start over with --restart") from error
 
@@ -248,22 +273,36 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+_OPTIONS = {"backend": "--backend", "precision": "--precision", "tile": "--tile", "scale": "--scale", "codec": "--codec",
+            "pixel_format": "--pixel-format"}  # fmt: skip  # those whose words are what a plan has
+
+
 def check_resumable(found: Plan, wanted: Plan, folder: Path) -> None:
-    """ResumeError that names every difference when `found`'s finished segments are not `wanted`'s."""
-    differences = []
+    """ResumeError that names every difference when `found`'s finished segments are not `wanted`'s.
+
+    What the machine made of the settings is compared when both say.
+    """
+    differences, options = [], []
     if found.source["sha256"] != wanted.source["sha256"]:
         differences.append("the source file's content")
-    for what in ("settings", "versions"):
-        old, new = getattr(found, what), json.loads(json.dumps(getattr(wanted, what), default=_plain))
+    for what in ("settings", "versions", "resolved"):
+        old, new = (json.loads(json.dumps(getattr(plan, what), default=_plain)) for plan in (found, wanted))
+        if what == "resolved" and not (old and new):
+            continue
         for key in sorted(old.keys() | new.keys()):
             if old.get(key) != new.get(key):
                 differences.append(f"{key.replace('_', ' ')} ({old.get(key)} then, {new.get(key)} now)")
+                if key in _OPTIONS and old.get(key):
+                    options.append(f"{_OPTIONS[key]} {old[key]}")
+                elif key in ("tile", "batch"):
+                    options.append("as much free memory")
     if not differences and found.segments != wanted.segments:
         differences.append("where the segments are cut")
     if differences:
+        repeat = f"repeat it as it was{', with ' if options else ''}{' and '.join(options)}"
         raise ResumeError(
             f"{folder}: holds unfinished work that differs in {', '.join(differences)}; "
-            "repeat it as it was, or throw it away with --restart"
+            f"{repeat}, or throw it away with --restart"
         )
 
 

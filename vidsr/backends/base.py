@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from vidsr.frames import ColorSpec, FrameBatch, PixelFormat
 
@@ -72,6 +72,14 @@ class Backend(Protocol):
 
     def submit(self, batch: FrameBatch) -> Pending:
         """Begin the work; the result of what is returned is that of `backend(batch)`. Batches end in any order."""
+        ...
+
+    def settle(self, width: int, height: int) -> dict[str, Any]:
+        """All that a result's bits depend on and the spec leaves to the machine, decided now for pictures of that size.
+
+        Plain values by name, such as {"backend": "cpu", "precision": "bf16", "tile": 0}: a run that goes on elsewhere
+        or later must come to the same.
+        """
         ...
 
     def close(self) -> None:

@@ -62,6 +62,7 @@ class CudaBackend:
         self._notify = notify or (lambda message: warnings.warn(message, RuntimeWarning, stacklevel=3))
         self._device = device or torch.device("cuda", torch.cuda.current_device())
         precision = choose_precision(spec.precision, self._device.type, getattr(generator, "lacks", frozenset()))
+        self._precision = precision
         with explained(self._device):
             self._planes = PlaneGenerator(generator, spec, precision, self._device)
             self._bytes = activation_bytes(self._planes.generator)
@@ -77,6 +78,7 @@ class CudaBackend:
         self._lanes: list[Lane] = []
         self._next = self._chunk = 0
         self._tile: int | None = None
+        self._fits: dict[tuple[int, int], tuple[int, int]] = {}
         self._parked: tuple[int, int | None, list[Lane]] = (0, None, [])
         self.context = self._planes.context
         self.description = f"{device_name(self._device)}, {precision}, {model_name(spec)}"
@@ -108,6 +110,13 @@ class CudaBackend:
 
         return result
 
+    def settle(self, width: int, height: int) -> dict[str, Any]:
+        chunk, tile = self._fitting(width, height)
+        side = self.patch + 2 * (self.context or 0)
+        patches, _ = self._fitting(min(side, width), min(side, height))
+        batch = f"{chunk} frames, {patches} patches"
+        return {"backend": self.spec.name, "precision": self._precision, "tile": tile, "batch": batch}
+
     def close(self) -> None:
         self._drop_lanes()
         del self._planes
@@ -125,26 +134,28 @@ class CudaBackend:
             self._streams.synchronize()
             self._chunk, self._tile, self._lanes = 0, None, []
         if not self._chunk:
-            self._chunk, tile = self._fit(batch.width, batch.height)
-            self._tile = self.spec.tile or tile
+            self._chunk, self._tile = self._fitting(batch.width, batch.height)
             if self._tile and not self.spec.tile:
                 self._notify(f"device memory is short: each picture is worked on in tiles of {self._tile} pixels")
         dtype = torch.from_numpy(batch.frames[0].planes[0][:0].copy()).dtype
         self._lanes = [Lane(shapes, self._chunk, dtype, self._device, self._streams) for _ in range(LANES)]
 
-    def _fit(self, width: int, height: int) -> tuple[int, int]:
-        """How many frames at once, and the tile, that keep the work in half of the memory that is free.
+    def _fitting(self, width: int, height: int) -> tuple[int, int]:
+        """How many frames at once, and the tile, that keep the work in half of the memory that is free at first.
 
         Always the same number of frames (short batches are filled up), because cuDNN chooses its kernels by the shape
         and a frame's bytes must not depend on how many came with it.
         """
-        free = available_bytes(self._device)
-        layer, output = self._bytes
-        pixels = width * height
-        chunk = frames_at_once(width, height)
-        while chunk > 1 and chunk * pixels * (layer + 3 * output) > free / 2:
-            chunk //= 2
-        return chunk, auto_tile(width, height, self._planes.generator, free // chunk, self._bytes)
+        if (width, height) not in self._fits:
+            free = available_bytes(self._device)
+            layer, output = self._bytes
+            pixels = width * height
+            chunk = frames_at_once(width, height)
+            while chunk > 1 and chunk * pixels * (layer + 3 * output) > free / 2:
+                chunk //= 2
+            tile = self.spec.tile or auto_tile(width, height, self._planes.generator, free // chunk, self._bytes)
+            self._fits[width, height] = chunk, tile
+        return self._fits[width, height]
 
     def _shrink(self, batch: FrameBatch) -> None:
         """After running out of device memory: fewer frames at once, then smaller tiles."""

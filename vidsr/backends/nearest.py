@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from vidsr.backends.base import BackendSpec, Immediate
@@ -30,6 +32,9 @@ class NearestBackend(Immediate):
             Frame(tuple(map(self._enlarge, frame.planes, shapes)), frame.pts, frame.duration) for frame in batch.frames
         )
         return FrameBatch(frames, spec.result_format, spec.result_color)
+
+    def settle(self, width: int, height: int) -> dict[str, Any]:
+        return {"backend": "nearest"}
 
     def close(self) -> None:
         pass

@@ -6,6 +6,7 @@ import ctypes
 import os
 import warnings
 from functools import cache
+from typing import Any
 
 import torch
 from torch import nn
@@ -45,12 +46,14 @@ class TorchBackend(Immediate):
         self.spec, self.scale = spec, spec.scale
         self._notify = notify or (lambda message: warnings.warn(message, RuntimeWarning, stacklevel=3))
         precision = choose_precision(spec.precision, "cpu", getattr(generator, "lacks", frozenset()))
+        self._precision = precision
         if precision == "bf16" and not cpu_has_bf16():
             self._notify("this CPU has no bf16 arithmetic: precision bf16 is slower here than fp32")
         self._planes = PlaneGenerator(generator, spec, precision, _CPU)
         self.context = self._planes.context
         self._bytes: tuple[float, float] | None = None
         self._tiles: dict[tuple[int, int], int] = {}
+        self._settled: int | None = None
         self.description = f"CPU ({torch.get_num_threads()} threads), {precision}, {model_name(spec)}"
 
     def __call__(self, batch: FrameBatch) -> FrameBatch:
@@ -60,6 +63,10 @@ class TorchBackend(Immediate):
         frames = tuple(self._enlarge(frame, tile) for frame in batch.frames)
         return FrameBatch(frames, self.spec.result_format, self.spec.result_color)
 
+    def settle(self, width: int, height: int) -> dict[str, Any]:
+        self._settled = self._tile(width, height)
+        return {"backend": "cpu", "precision": self._precision, "tile": self._settled}
+
     def close(self) -> None:
         del self._planes
 
@@ -67,6 +74,8 @@ class TorchBackend(Immediate):
         """The tile for pictures of that size, chosen when the first of them comes."""
         if self.spec.tile:
             return self.spec.tile
+        if self._settled is not None:  # parts of such pictures are no larger
+            return self._settled
         if (width, height) not in self._tiles:
             self._bytes = self._bytes or activation_bytes(self._planes.generator)
             tile = auto_tile(width, height, self._planes.generator, available_bytes(_CPU), self._bytes)

@@ -28,8 +28,8 @@ from vidsr.batch import batches
 from vidsr.decode import decode
 from vidsr.encode import EncodeSettings, encode
 from vidsr.errors import EncoderStalled, OutputError, VerifyError
+from vidsr.files import publish
 from vidsr.frames import Frame, SourceInfo, TimeRange
-from vidsr.media import fsync
 from vidsr.prefetch import in_parallel, prefetch
 from vidsr.report import Report
 from vidsr.reuse import Saved, reuse
@@ -112,9 +112,7 @@ def run(
         if proof is not None and not proof.passed:
             found = "; ".join(f"{check.name}: {check.detail}" for check in proof.failures)
             raise VerifyError(f"{partial}: does not prove to be {job.info.path.name} ({found}); kept there to look at")
-        fsync(partial)
-        partial.replace(job.output)
-        fsync(job.output)
+        publish(partial, job.output)
     except BaseException:
         work.close()
         raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from array import array
 from fractions import Fraction
-from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -123,12 +122,3 @@ def test_frames_are_views_of_the_decoders_memory(info):
     frame = next(decode(info.path, info.video, None, None, None, Report()))
     assert all(plane.base is not None for plane in frame.planes)
     assert frame.planes[0].shape == (48, 64) and frame.planes[1].shape == (24, 32)
-
-
-def test_publish_is_all_or_nothing(tmp_path: Path):
-    from vidsr.media import publish
-
-    (tmp_path / "a.part").write_text("new")
-    (tmp_path / "a").write_text("old")
-    publish(tmp_path / "a.part", tmp_path / "a")
-    assert (tmp_path / "a").read_text() == "new" and not (tmp_path / "a.part").exists()

@@ -14,9 +14,9 @@ import numpy as np
 from numpy._core._multiarray_umath import __cpu_features__
 
 from vidsr.errors import EncoderStalled, OutputError, UsageError
+from vidsr.files import publish, write_failure
 from vidsr.frames import ColorSpec, Frame, HdrMetadata, PixelFormat, StreamInfo
 from vidsr.hardware import cores
-from vidsr.media import publish, write_failure
 from vidsr.report import Report
 from vidsr.stall import Stalled, Watched
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from array import array
 from collections.abc import Callable, Iterator
@@ -114,30 +113,3 @@ def discard_others(container: InputContainer, kept: Stream) -> None:
     for stream in container.streams:
         if stream is not kept:
             stream.discard = av.stream.Discard.all
-
-
-def fsync(path: Path) -> None:
-    """Force a finished file and its folder entry to the disk."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def write_failure(path: Path, what: str, error: Exception) -> str:
-    """One line on why `path` could not be written; a full disk shows up as any of several errors, often on closing."""
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"{path.parent}: the disk is full; make room and run the same command again, it goes on from here"
-    return f"{path}: {what} ({getattr(error, 'strerror', None) or error})"
-
-
-def publish(partial: Path, final: Path) -> None:
-    """fsync `partial`, rename it to `final`, fsync the folder: after a crash there is the whole file or none."""
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, final)
-    fsync(final)

@@ -28,8 +28,8 @@ from vidsr.batch import batches
 from vidsr.decode import decode
 from vidsr.encode import EncodeSettings, encode
 from vidsr.errors import EncoderStalled, OutputError, VerifyError
+from vidsr.files import publish, write_failure
 from vidsr.frames import Frame, SourceInfo, TimeRange
-from vidsr.media import fsync
 from vidsr.prefetch import in_parallel, prefetch
 from vidsr.report import Report
 from vidsr.reuse import Saved, reuse

@@ -24,8 +24,9 @@ import av
 from filelock import FileLock, Timeout
 
 from vidsr.errors import OutputError, ResumeError, SourceError
+from vidsr.files import write_failure, write_whole
 from vidsr.frames import SourceInfo, TimeRange
-from vidsr.media import discard_others, open_input, packets, publish, read_clock, write_failure
+from vidsr.media import discard_others, open_input, packets, read_clock
 
 PLAN_VERSION = 2
 MIN_FRAMES = 240  # facts/video.md: shorter segments cost size and quality, each begins with a keyframe
@@ -250,10 +251,8 @@ class Workspace:
             return None
 
     def _write(self, path: Path, content: Any) -> None:
-        partial = path.with_name(path.name + ".part")
         try:
-            partial.write_text(json.dumps(content, indent=1, default=_plain))
-            publish(partial, path)
+            write_whole(path, json.dumps(content, indent=1, default=_plain).encode())
         except OSError as error:
             raise OutputError(write_failure(path, "cannot be written", error)) from error
 

@@ -16,9 +16,10 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
 from vidsr.errors import OutputError, UsageError
+from vidsr.files import write_failure
 from vidsr.frames import SourceInfo, StreamInfo, TimeRange, Track
 from vidsr.matroska import MatroskaDetails, read_details
-from vidsr.media import is_cover, kind_of, open_input, packets, write_failure
+from vidsr.media import is_cover, kind_of, open_input, packets
 from vidsr.restore import TrackPatch, restore
 
 STDOUT = Path("-")  # as a result's name: it is streamed

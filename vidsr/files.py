@@ -1,0 +1,81 @@
+"""Files on disk that are whole or not there, whatever becomes of the process or the machine; and where caches lie.
+
+Needs nothing that is not Python's own, but platformdirs for a cache's place: training imports it on bare machines.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from pathlib import Path
+
+
+def write_whole(path: Path, *parts: bytes | bytearray | memoryview, mode: int = 0o666) -> None:
+    """Write `parts`, one after the other, as the file `path`, which holds them all or what it held before.
+
+    Several processes may write one path at once. mode: permissions, less the umask. OSError leaves nothing behind; a
+    process killed meanwhile leaves a file `.vidsr-….part` beside.
+    """
+    partial = path.with_name(f".vidsr-{secrets.token_hex(8)}.part")  # not longer than a long name can be
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.writelines(parts)
+        publish(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def publish(partial: Path, final: Path, replace: bool = True) -> None:
+    """fsync `partial`, rename it to `final`, fsync the folder: after a crash there is the whole file or none.
+
+    replace: whether a file of that name may be replaced; FileExistsError where it may not and there is one.
+    """
+    with open(partial, "r+b") as file:  # Windows forces to the disk only what may be written
+        os.fsync(file.fileno())
+    if not replace:
+        try:
+            os.link(partial, final)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links: the name is claimed first
+            os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            os.replace(partial, final)
+        else:
+            partial.unlink()
+    else:
+        os.replace(partial, final)
+    if os.name == "posix":
+        folder = os.open(final.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write_failure(path: Path, what: str, error: Exception) -> str:
+    """One line on why `path` could not be written; a full disk shows up as any of several errors, often on closing."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{path.parent}: the disk is full; make room and run the same command again, it goes on from here"
+    return f"{path}: {what} ({getattr(error, 'strerror', None) or error})"
+
+
+def cache_folder(name: str) -> Path:
+    """Where the cache `name` lies: in the folder $VIDSR_CACHE, else in the user's cache folder of vidsr.
+
+    Begins with "~" where that is in a home folder and nobody knows whose: `make_cache_folder` makes none there.
+    """
+    named = os.environ.get("VIDSR_CACHE")
+    if named:
+        return Path(os.path.expanduser(named)) / name
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("vidsr", False)) / name
+
+
+def make_cache_folder(folder: Path) -> None:
+    """Make a folder of `cache_folder` for this user alone, if there is none. OSError when that cannot be."""
+    if str(folder).startswith("~"):
+        raise OSError(errno.ENOENT, "there is no home folder", str(folder))
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -41,7 +41,6 @@ setup(
         + ["onnx>=1.18", "onnxscript>=0.5"],
         "train": ["accelerate>=1.0", "torchmetrics>=1.4", "tensorboard>=2.16", "pillow>=11", "imagehash>=4.3"]
         + ["skia-python>=138"],
-        "cluster": ["ray"],
         # Architectures other than ours. Brings torchvision, which loads beside one release of PyTorch only.
         "spandrel": ["spandrel>=0.4"],
         "dev": ["ruff", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "build"],

@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.fps import Bench
 from vidsr.errors import VidsrError, first_line
+from vidsr.files import write_whole
 
 ROOT = Path(__file__).parent.parent
 Found = dict[str, Any]  # fit for JSON; "left out" or "failed" hold the reason where there is nothing else
@@ -50,9 +51,7 @@ class Trial:
 
     def keep(self, **found: Any) -> None:
         self.found.update(found)
-        partial = self.path.with_name(self.path.name + ".part")
-        partial.write_text(json.dumps(self.found))
-        partial.replace(self.path)
+        write_whole(self.path, json.dumps(self.found).encode())
 
     def add(self, name: str, found: Found) -> None:
         """To the list of that name."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import vidsr
+from vidsr.files import write_whole
 from vidsr.hardware import cores
 
 RESULTS = Path(__file__).parent / "results"
@@ -122,6 +123,4 @@ def write_result(name: str, data: dict[str, Any], table: str, folder: Path = RES
         "md": table.rstrip() + f"\n\nMeasured on: {describe()}.\n",
     }
     for suffix, text in texts.items():
-        part = folder / f"{name}.{suffix}.part"
-        part.write_text(text)
-        part.replace(folder / f"{name}.{suffix}")
+        write_whole(folder / f"{name}.{suffix}", text.encode())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vidsr.errors import UsageError
+from vidsr.files import cache_folder
 
 RUNNER = Path(__file__).parent / "peer_runner.py"
 ENGINE = ("numpy==2.4.6", "ncnn==1.0.20261020")
@@ -56,9 +57,7 @@ def check_peers(wanted: Sequence[str]) -> None:
 
 
 def default_folder() -> Path:
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("vidsr", False)) / "peers"
+    return cache_folder("peers")
 
 
 def environment(folder: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from train.options import Options
+from vidsr.files import publish
 
 
 class Stateful(Protocol):
@@ -38,9 +38,7 @@ class Checkpoints:
         try:
             with partial.open("wb") as file:
                 torch.save(dict(state), file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
+            publish(partial, path)
         except (OSError, RuntimeError) as error:  # torch's zip writer makes a RuntimeError of a full disk
             partial.unlink(missing_ok=True)
             reason = error if isinstance(error, OSError) else str(error).splitlines()[0]

@@ -26,6 +26,7 @@ import numpy as np
 
 from train.degrade import MARGIN
 from train.pack import CROP, Pack, Weights, encode_png, sha256_of
+from vidsr.files import write_whole
 
 FORMAT = 1
 INDEX = "index.json"
@@ -103,7 +104,7 @@ def write_parts(contents: Contents, out: Path, replace: bool, say: Say) -> dict[
         "format": FORMAT, "crop": CROP, "quality": contents.quality, "packs": [p.digest for p, _ in contents.packs],
         "parts": writer.finished, "validation": kept, "crops": places, "odds": odds, "carried": carried,
     }  # fmt: skip
-    _write(index_file, json.dumps(index, separators=(",", ":")).encode())
+    write_whole(index_file, json.dumps(index, separators=(",", ":")).encode())
     return index
 
 
@@ -177,7 +178,7 @@ class _PartWriter:
 
     def _finish(self) -> None:
         name = f"part-{len(self.finished):03}.bin"
-        _write(self.folder / name, self._content)
+        write_whole(self.folder / name, self._content)
         digest = sha256(self._content).hexdigest()
         self.finished.append({"file": name, "bytes": len(self._content), "sha256": digest})
         self._content = bytearray()
@@ -191,16 +192,6 @@ def _copied(path: Path, folder: Path) -> dict[str, Any]:
     shutil.copyfile(path, target)
     name = target.relative_to(folder.parent).as_posix()
     return {"file": name, "bytes": target.stat().st_size, "sha256": sha256_of(target)}
-
-
-def _write(path: Path, content: bytes | bytearray) -> None:
-    partial = path.with_name(path.name + ".part")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 class Parts:

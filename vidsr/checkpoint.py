@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from vidsr.errors import ModelError, UsageError, first_line
+from vidsr.files import write_whole
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load: only what touches tensors imports it
     from torch import nn
@@ -92,16 +93,12 @@ def load_generator(path: str | Path, notify: Callable[[str], None] | None = None
 
 def save_generator(generator: nn.Module, path: str | Path, metadata: Mapping[str, str]) -> None:
     """Write `generator`'s weights and `metadata` (plus its architecture and hyper-parameters) to `path`, atomically."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    path = Path(path)
     described: Any = generator
     own = {"architecture": described.NAME} | {k: str(v) for k, v in described.hyperparameters.items()}
-    partial = path.with_name(path.name + ".part")
     state = {key: value.detach().cpu().contiguous() for key, value in generator.state_dict().items()}
-    save_file(state, partial, metadata={**metadata, **own})
-    partial.chmod(0o644)  # safetensors leaves it to its owner alone
-    partial.replace(path)
+    write_whole(Path(path), save(state, metadata={**metadata, **own}))
 
 
 def _read_info(path: Path) -> ModelInfo:

@@ -1,28 +1,27 @@
-"""Compiled engines as files that show who wrote them.
+"""Compiled engines as files.
 
-An engine is code that the GPU's runtime executes: a file is believed only when its seal fits. `<digest>.engine` is a
-line `vidsr-engine 1 hmac-sha256 SIGNATURE`, a header (one line of JSON), and the engine's bytes; never a pickle. The
-signature is the header's, made with the secret of a cache; the header holds the engine's length and SHA-256, so that
-a listing is as trustworthy as a load. Files for other machines are sealed by a plain SHA-256 (`write_portable`).
+`<digest>.engine` is a line `vidsr-engine 1 sha256 SEAL`, a header (one line of JSON), and the engine's bytes; never a
+pickle. The seal is the header's SHA-256, and the header holds the engine's length and SHA-256, so that damage is found,
+in a listing as in a load. None of it says who wrote the file, and an engine is code that the GPU's runtime executes:
+that only this user can have put it there is for `read` and the cache to see to.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 import os
-import secrets
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from vidsr.errors import OutputError, UsageError
+from vidsr.files import write_whole
 
 _POSIX = os.name == "posix"  # elsewhere files have no owner and modes to check
-_NAME, _MAGIC = b"vidsr-engine ", b"vidsr-engine 1 "
+_NAME, _MAGIC = b"vidsr-engine ", b"vidsr-engine 1 sha256"
 _FIRST_BYTES, _HEADER_BYTES = 128, 256 << 10  # the most that is read of either line
 
 
@@ -86,7 +85,7 @@ def write_portable(folder: Path, stored: StoredEngine) -> Path:
     path = folder / f"{stored.key.digest}.engine"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_file(path, pack(stored, None), mode=0o644)
+        write_whole(path, *pack(stored))
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({why(error)}); choose another folder with -o") from error
     return path
@@ -98,7 +97,7 @@ def read_portable(path: Path) -> StoredEngine:
     That says nothing of who made it: take engines only from people whose programs you would run.
     """
     try:
-        return read(path, None)
+        return read(path, private=False)
     except (Rejected, OSError) as error:
         cure = "copy it again, or make it with python -m engines build -o FOLDER"
         raise UsageError(f"{path}: not an engine that can be added ({why(error)}); {cure}") from error
@@ -112,69 +111,56 @@ def why(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def check_owner(info: os.stat_result, forbidden: int) -> None:
+def check_owner(info: os.stat_result) -> None:
+    """Rejected when anybody but this user may have changed what `info` is of."""
     if _POSIX and info.st_uid != os.geteuid():
         raise Rejected("another user owns it")
-    if _POSIX and info.st_mode & forbidden:
+    if _POSIX and info.st_mode & 0o022:
         raise Rejected("other users may change it")
 
 
-def open_file(path: Path, private: bool, forbidden: int = 0o022) -> BinaryIO:
-    """Open a regular file; a private one has to be this user's alone, and no link. OSError, Rejected."""
-    if private and path.is_symlink():
-        raise Rejected("a link, not a file")
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # a planted pipe must not block
-    descriptor = os.open(path, flags | (getattr(os, "O_NOFOLLOW", 0) if private else 0))
-    try:
-        info = os.fstat(descriptor)
-        if not stat.S_ISREG(info.st_mode):
-            raise Rejected("not a file")
-        if private:
-            check_owner(info, forbidden)
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
+def pack(stored: StoredEngine) -> tuple[bytes, bytes, bytes]:
+    """What is written: first line, header, engine."""
+    fields = asdict(replace(stored, engine=b""))
+    del fields["engine"]
+    header = _json(fields | {"bytes": len(stored.engine), "sha256": hashlib.sha256(stored.engine).hexdigest()}) + b"\n"
+    return _seal(header), header, stored.engine
 
 
-def write_file(
-    path: Path, parts: Iterable[bytes], mode: int = 0o600, place: Callable[[Path, Path], None] = os.replace
-) -> None:
-    """The whole file or none: written under another name, forced to the disk, then put in place."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(descriptor)
-        place(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+def read(path: Path, private: bool = True, content: bool = True) -> StoredEngine:
+    """The engine in a file; without `content` all but its bytes. OSError, Rejected.
+
+    private: the file must be this user's alone, no link, and have its engine's name. Nobody can put another in its
+    place between check and reading: its folder is the user's alone, too.
+    """
+    info = os.lstat(path) if private else os.stat(path)
+    if not stat.S_ISREG(info.st_mode):  # a planted pipe would block
+        raise Rejected("a link, not a file" if stat.S_ISLNK(info.st_mode) else "not a file")
+    if private:
+        check_owner(info)
+    with open(path, "rb") as file:
+        first, header = file.readline(_FIRST_BYTES), file.readline(_HEADER_BYTES)
+        if not first.startswith(_MAGIC + b" "):
+            raise Rejected("its format is another vidsr's" if first.startswith(_NAME) else "not an engine file")
+        if first != _seal(header):
+            raise Rejected("damaged")
+        stored, size, sha256 = _parse(header)
+        if private and path.name != f"{stored.key.digest}.engine":
+            raise Rejected("the file of another engine, renamed")
+        if info.st_size != file.tell() + size:
+            raise Rejected("damaged: its length is wrong")
+        engine = file.read(size) if content else b""
+    if content and hashlib.sha256(engine).hexdigest() != sha256:
+        raise Rejected("damaged: its bytes have changed")
+    return replace(stored, engine=engine)
 
 
 def _json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
-def _header(stored: StoredEngine, size: int, sha256: str) -> bytes:
-    psnr = None if stored.psnr is None else float(stored.psnr)
-    fields = asdict(replace(stored, engine=b"", seconds=float(stored.seconds), psnr=psnr))
-    del fields["engine"]
-    return _json(fields | {"bytes": size, "sha256": sha256}) + b"\n"
-
-
-def _seal(header: bytes, secret: bytes | None) -> bytes:
-    """The first line: a signature, or without a secret a content digest."""
-    kind = b"sha256" if secret is None else b"hmac-sha256"
-    text = _MAGIC + kind + b"\n" + header
-    seal = hashlib.sha256(text).hexdigest() if secret is None else hmac.new(secret, text, "sha256").hexdigest()
-    return _MAGIC + kind + b" " + seal.encode() + b"\n"
-
-
-def pack(stored: StoredEngine, secret: bytes | None) -> tuple[bytes, bytes, bytes]:
-    header = _header(stored, len(stored.engine), hashlib.sha256(stored.engine).hexdigest())
-    return _seal(header, secret), header, stored.engine
+def _seal(header: bytes) -> bytes:
+    return _MAGIC + b" " + hashlib.sha256(_MAGIC + b"\n" + header).hexdigest().encode() + b"\n"
 
 
 def _parse(header: bytes) -> tuple[StoredEngine, int, str]:
@@ -190,28 +176,8 @@ def _parse(header: bytes) -> tuple[StoredEngine, int, str]:
         fields = {name: cast.get(name, str)(value) for name, value in raw.items()}
         size, sha256 = fields.pop("bytes"), fields.pop("sha256")
         stored = StoredEngine(key, b"", **fields)
-        if _header(stored, size, sha256) != header or bool(size) == bool(stored.refused):
-            raise ValueError("not as it is written here")
+        if len(key.shape) != 4 or bool(size) == bool(stored.refused):
+            raise ValueError("contradicts itself")
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise Rejected("its header is damaged") from error
     return stored, size, sha256
-
-
-def read(path: Path, secret: bytes | None, content: bool = True) -> StoredEngine:
-    """Without a secret a portable file; without content all but the engine's bytes. OSError, Rejected."""
-    with open_file(path, private=secret is not None) as file:
-        first, header = file.readline(_FIRST_BYTES), file.readline(_HEADER_BYTES)
-        if not first.startswith(_MAGIC):
-            other = first.startswith(_NAME)
-            raise Rejected("its format is another vidsr's" if other else "not an engine file")
-        if not hmac.compare_digest(first, _seal(header, secret)):
-            raise Rejected("damaged" if secret is None else "not written by your vidsr on this machine, or damaged")
-        stored, size, sha256 = _parse(header)
-        if secret is not None and path.name != f"{stored.key.digest}.engine":
-            raise Rejected("the file of another engine, renamed")
-        if os.fstat(file.fileno()).st_size != file.tell() + size:
-            raise Rejected("damaged: its length is wrong")
-        engine = file.read(size) if content else b""
-    if content and hashlib.sha256(engine).hexdigest() != sha256:
-        raise Rejected("damaged: its bytes have changed")
-    return replace(stored, engine=engine)

@@ -75,7 +75,8 @@ def cache_folder(name: str) -> Path:
 
 
 def make_cache_folder(folder: Path) -> None:
-    """Make a folder of `cache_folder` for this user alone, if there is none. OSError when that cannot be."""
+    """Make a folder of `cache_folder` for this user alone, where there is nothing. OSError when that cannot be."""
     if str(folder).startswith("~"):
         raise OSError(errno.ENOENT, "there is no home folder", str(folder))
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not os.path.lexists(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vidsr.engine_file import write_file
+from vidsr.files import write_whole
 from vidsr.speed import Speed
 
 _FORMAT = 1
@@ -62,7 +62,7 @@ class SpeedCache:
             if str(self.path).startswith("~"):  # as nobody's home is written
                 return False
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_file(self.path, [json.dumps(data, indent=1).encode() + b"\n"])
+            write_whole(self.path, json.dumps(data, indent=1).encode(), b"\n", mode=0o600)
             return True
         except OSError:
             return False

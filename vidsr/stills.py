@@ -10,6 +10,7 @@ import numpy as np
 
 from vidsr.backends.base import Backend, BackendSpec
 from vidsr.errors import OutputError, SourceError
+from vidsr.files import write_whole
 from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -71,15 +72,12 @@ def write_still(path: Path, picture: np.ndarray, metadata: tuple[list[int], list
     """Write `picture` with `metadata` in the format of the suffix, whole or not at all. OutputError if it fails."""
     kinds, blobs = metadata
     quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix.lower() in (".jpg", ".jpeg") else []
-    partial = path.with_name(path.name + ".part")
     try:
         done, data = cv2.imencodeWithMetadata(path.suffix.lower(), picture, kinds, blobs, quality)
         if not done:
             raise OutputError(f"{path}: this format cannot hold the picture; use .png")
-        data.tofile(partial)
-        partial.replace(path)
+        write_whole(path, data.tobytes())
     except cv2.error as error:
         raise OutputError(f"{path}: this format cannot hold the picture ({error.err}); use .png") from error
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place with -o") from error

@@ -238,7 +238,7 @@ def test_an_unreadable_plan_is_said(episode, weights, tmp_path):
 def test_two_runs_at_once_are_kept_apart(episode, weights, tmp_path):
     output = tmp_path / "episode.mkv"
     process = subprocess.Popen(command(episode, output, weights), stderr=subprocess.DEVNULL)
-    wait_for(tmp_path / "episode.mkv.vidsr" / "plan.json", process)
+    wait_for(tmp_path / "episode.mkv.vidsr" / "lock", process)
     done = vidsr(*command(episode, output, weights)[3:])
     assert done.returncode == 1 and "another vidsr" in done.stderr
     assert process.wait(timeout=120) == 0

@@ -253,7 +253,7 @@ def _upscale_picture(path: Path, options: Options, screen: console.Console) -> N
     def spec(format: Any, color: Any) -> Any:
         return make_spec(options, format, color, format, color)
 
-    write_still(output, upscale_still(picture, spec, lambda s: open_backend(s, notify=report.warn)), metadata)
+    write_still(output, upscale_still(picture, spec, lambda s: open_backend(s, notify=report.warn)), metadata, options.overwrite)
     screen.result(output)
 
 

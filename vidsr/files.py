@@ -11,18 +11,20 @@ import secrets
 from pathlib import Path
 
 
-def write_whole(path: Path, *parts: bytes | bytearray | memoryview, mode: int = 0o666) -> None:
+def write_whole(
+    path: Path, *parts: bytes | bytearray | memoryview, mode: int = 0o666, replace: bool = True
+) -> None:  # fmt: skip
     """Write `parts`, one after the other, as the file `path`, which holds them all or what it held before.
 
-    Several processes may write one path at once. mode: permissions, less the umask. OSError leaves nothing behind; a
-    process killed meanwhile leaves a file `.vidsr-….part` beside.
+    Several processes may write one path at once. mode: permissions, less the umask. replace: see `publish`. OSError
+    leaves nothing behind; a process killed meanwhile leaves a file `.vidsr-….part` beside.
     """
     partial = path.with_name(f".vidsr-{secrets.token_hex(8)}.part")  # not longer than a long name can be
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.writelines(parts)
-        publish(partial, path)
+        publish(partial, path, replace)
     finally:
         partial.unlink(missing_ok=True)
 

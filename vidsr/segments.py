@@ -272,8 +272,9 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-_OPTIONS = {"backend": "--backend", "precision": "--precision", "tile": "--tile", "scale": "--scale", "codec": "--codec",
-            "pixel_format": "--pixel-format"}  # fmt: skip  # those whose words are what a plan has
+# Options whose values are words that a plan has, too.
+_OPTIONS = {name: f"--{name.replace('_', '-')}"
+            for name in ("backend", "precision", "tile", "scale", "codec", "pixel_format")}  # fmt: skip
 
 
 def check_resumable(found: Plan, wanted: Plan, folder: Path) -> None:

@@ -68,16 +68,23 @@ def _through(backend: Backend, picture: np.ndarray) -> np.ndarray:
     return np.dstack([blue, green, red])
 
 
-def write_still(path: Path, picture: np.ndarray, metadata: tuple[list[int], list[np.ndarray]]) -> None:
-    """Write `picture` with `metadata` in the format of the suffix, whole or not at all. OutputError if it fails."""
+def write_still(
+    path: Path, picture: np.ndarray, metadata: tuple[list[int], list[np.ndarray]], replace: bool = False
+) -> None:  # fmt: skip
+    """Write `picture` with `metadata` in the format of the suffix, whole or not at all. OutputError if it fails.
+
+    replace: whether a file that is there by now may be replaced.
+    """
     kinds, blobs = metadata
     quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix.lower() in (".jpg", ".jpeg") else []
     try:
         done, data = cv2.imencodeWithMetadata(path.suffix.lower(), picture, kinds, blobs, quality)
         if not done:
             raise OutputError(f"{path}: this format cannot hold the picture; use .png")
-        write_whole(path, data.tobytes())
+        write_whole(path, data.tobytes(), replace=replace)
     except cv2.error as error:
         raise OutputError(f"{path}: this format cannot hold the picture ({error.err}); use .png") from error
+    except FileExistsError as error:
+        raise OutputError(f"{path}: has appeared meanwhile, and is kept; replace it with --overwrite") from error
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place with -o") from error

@@ -147,7 +147,7 @@ def read(path: Path, private: bool = True, content: bool = True) -> StoredEngine
         stored, size, sha256 = _parse(header)
         if private and path.name != f"{stored.key.digest}.engine":
             raise Rejected("the file of another engine, renamed")
-        if info.st_size != file.tell() + size:
+        if os.fstat(file.fileno()).st_size != file.tell() + size:  # another process may have put a new one there
             raise Rejected("damaged: its length is wrong")
         engine = file.read(size) if content else b""
     if content and hashlib.sha256(engine).hexdigest() != sha256:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from math import inf
 from threading import Lock
 
 from vidsr.backends.base import Backend, BackendSpec
@@ -20,7 +19,7 @@ from vidsr.prefetch import in_parallel
 from vidsr.report import Report
 from vidsr.segments import Segment
 
-CROP = (192, 96)  # of the first picture that a model is tried on, which may be very slow
+PIECE = (192, 96)  # of the first picture that a model is tried on, which may be very slow
 OTHERS = 0.1  # of the cores' time, that other programs may have where a machine counts as quiet
 
 
@@ -93,31 +92,32 @@ def _frame_seconds(job: Job, chosen: Sequence[Segment], backend: Backend, end: f
     decodes. end: when to stop, whatever is done, by the clock of `perf_counter`."""
     turn = Lock()
 
-    def rate(segment: Segment) -> Generator[None, None, float]:
-        begin, taken = time.perf_counter(), 0
+    def frames_a_second(segment: Segment) -> Generator[None, None, float]:
+        times = [time.perf_counter()]
         try:
             with closing(segment_stages(job, segment, None, backend, Report(), turn)) as stages:
                 for _ in stages:
-                    taken += 1
-                    if taken > 1 and time.perf_counter() > end:
+                    times.append(time.perf_counter())
+                    if times[-1] > end:
                         break
-                    if taken == 1:
-                        begin, first = time.perf_counter(), time.perf_counter() - begin
                     yield
+                else:
+                    times[-1] = time.perf_counter()  # the encoder gave all it held
         except (SourceError, EncoderStalled):  # the run tells, if that is in its way
             return 0.0
-        if taken < 2:
-            return 1 / first if taken else 0.0
-        return (taken - 1) / (time.perf_counter() - begin)
+        first = 1 if len(times) > 2 else 0
+        taken = len(times) - 1 - first
+        return taken / (times[-1] - times[first]) if taken else 0.0
 
-    fps = sum(in_parallel(rate, chosen, job.workers))
+    fps = sum(in_parallel(frames_a_second, chosen, job.workers))
     return 1 / fps if fps else None
 
 
 def _whole_frame(job: Job, stretches: Sequence[Segment], backend: Backend, enough: float) -> float:
     """About how many seconds the backend takes for a whole picture, from a piece of one; 0 where none decodes.
 
-    The quickest of several tries, since all that goes wrong makes them slower, as soon as that is less than `enough`.
+    Where that is more than `enough`, from larger pieces, as far as there is time: threads that have to wait for each
+    other on a busy machine do so as long for a small one.
     """
     video, segment = job.info.video, stretches[0]
     try:
@@ -127,14 +127,18 @@ def _whole_frame(job: Job, stretches: Sequence[Segment], backend: Backend, enoug
         return 0.0
     if frame is None:
         return 0.0
-    width, height = min(CROP[0], video.width), min(CROP[1], video.height)
-    shapes = video.format.plane_shapes(width, height)
-    planes = tuple(plane[:rows, :columns] for plane, (rows, columns) in zip(frame.planes, shapes))
-    batch = FrameBatch((replace(frame, planes=planes),), video.format, video.color)
-    whole, end = inf, time.perf_counter() + enough / 2
-    backend(batch)  # libraries choose how to do it
-    while whole > enough and (whole == inf or time.perf_counter() < end):
+    (width, height), end = PIECE, time.perf_counter() + enough
+    while True:
+        width, height = min(width, video.width), min(height, video.height)
+        shapes = video.format.plane_shapes(width, height)
+        planes = tuple(plane[:rows, :columns] for plane, (rows, columns) in zip(frame.planes, shapes))
+        batch = FrameBatch((replace(frame, planes=planes),), video.format, video.color)
+        backend(batch)  # libraries choose how to do it
         begin = time.perf_counter()
         backend(batch)
-        whole = min(whole, (time.perf_counter() - begin) * video.width * video.height / (width * height))
-    return whole
+        now = time.perf_counter()
+        whole = (now - begin) * video.width * video.height / (width * height)
+        larger_takes = 8 * (now - begin)  # at most, twice as wide and high and done twice
+        if whole <= enough or now + larger_takes > end or (width, height) == (video.width, video.height):
+            return whole
+        width, height = 2 * width, 2 * height

@@ -1,43 +1,39 @@
-"""Which model `auto` takes, what it says and remembers, and that a stopped run keeps its model. Nothing is timed."""
+"""Which model `auto` takes, what it says, and that a stopped run keeps its model.
+
+Models are stood in for by a backend that takes a known time a picture; sources are so slow, or so fast, that no machine
+and no load decides a test.
+"""
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.media import write_episode
+from tests.media import draw, write_episode
 from tests.running import vidsr
-from vidsr import checkpoint, choice, speed
+from vidsr import checkpoint
 from vidsr.backends import open_backend
-from vidsr.batch import batches
+from vidsr.backends.base import Immediate
 from vidsr.checkpoint import save_generator
-from vidsr.choice import FAMILY, Forecast, Outlook, choose_model, decide, family, family_member, machine
-from vidsr.errors import ResumeError, UsageError
-from vidsr.frames import Frame, PixelFormat, TimeRange
+from vidsr.choice import Outlook, choose_model, decide, family, family_member, frames_left
+from vidsr.errors import ModelError, ResumeError, UsageError
 from vidsr.jobs import Options, prepare
 from vidsr.models import Compact
 from vidsr.pipeline import run
-from vidsr.probe import probe
 from vidsr.report import Report
-from vidsr.reuse import CALL_PIXELS, Saved, reuse
-from vidsr.speed import Counting, Movement, Speed, count_movement, measure_around, measure_model, read_windows
-from vidsr.speed import seconds_a_frame as seconds_of
-from vidsr.speed_cache import DOUBTED, KEPT, SpeedCache
-from vidsr.stillness import Tolerance
+from vidsr.speed import Speed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-YUV = PixelFormat("yuv", 8, (1, 1))
 fast_enough = st.floats(0.001, 1e6)
 
 
@@ -45,10 +41,13 @@ fast_enough = st.floats(0.001, 1e6)
 
 
 @given(st.lists(fast_enough, min_size=1, max_size=5), fast_enough)
-def test_the_best_that_reaches_the_rate_else_the_fastest(speeds, rate):
+def test_the_best_that_reaches_the_rate_else_about_the_fastest(speeds, rate):
     taken = decide(speeds, rate)
     reaching = [i for i, fps in enumerate(speeds) if fps >= rate]
-    assert taken == reaching[0] if reaching else speeds[taken] == max(speeds)
+    if reaching:
+        assert taken <= reaching[0] and speeds[taken] >= min(rate, 0.9 * max(speeds))
+    else:
+        assert speeds[taken] >= 0.9 * max(speeds)
 
 
 @given(st.lists(fast_enough, min_size=1, max_size=5), fast_enough, st.floats(1, 100))
@@ -58,9 +57,9 @@ def test_a_faster_machine_or_a_slower_source_never_takes_a_worse_model(speeds, r
     assert decide([fps * times for fps in speeds], rate) <= before
 
 
-def test_of_equally_fast_ones_the_best():
+def test_of_about_equally_fast_ones_the_best():
     """An encoder that holds all of them up."""
-    assert decide([5.0, 5.0, 5.0], 24) == 0 and decide([4.9, 5.0, 5.0], 24) == 1
+    assert decide([5.0, 5.1, 5.2], 24) == 0 and decide([4.0, 5.0, 5.1], 24) == 1
 
 
 # ---- names ----------------------------------------------------------------------------------------------------------
@@ -113,215 +112,83 @@ def test_the_command_says_so(tmp_path):
 NOON = datetime(2026, 3, 2, 12, 0)
 
 
-def test_what_is_said():
-    assert Outlook("fast", 26.2, 23.976, 33_000).line(NOON) == (
-        "fast: about 26 frames a second here, the source has 24; done in about 21 minutes (12:21)"
+def said(*fps, frames=33_000, model="fast", rate=23.976, **more):
+    slow = more.pop("too_slow", False)
+    return Outlook(model, Speed(tuple(1 / value for value in fps), **more), rate, frames, slow).line(NOON)
+
+
+def test_one_number_where_measurements_agree_and_a_range_where_they_do_not():
+    assert said(26.2) == "fast: about 26 frames a second here, the source has 24; done in about 21 minutes (12:21)"
+    assert said(26, 26.4, 26.2) == said(26.2)
+    assert said(20, 26, 22, 25) == (
+        "fast: about 21 to 26 frames a second here, the source has 24; done in 21 to 27 minutes (12:27)"
     )
-    slow = Outlook("tiny", 9, 24, 34_560, 1.04).line(NOON)
-    assert "done in about 64 minutes (13:04)" in slow and "--model best" in slow and "about 1.0 frame a second" in slow
-    assert Outlook("fast", 30, 24, None).line(NOON).endswith("the source has 24")
-    assert "about 20 hours (Tue 08:00)" in Outlook("balanced", 0.5, 24, 36_000).line(NOON)
-    assert "about 1.5 hours" in Outlook("fast", 1, 24, 5400).line(NOON)
+    assert "about 40 frames" in said(40, frames=None) and "done" not in said(40, frames=None)
 
 
-@given(st.floats(1e-9, 1e9), st.integers(1, 10**9))
-def test_any_speed_can_be_said(fps, frames):
-    line = Outlook("fast", fps, 24, frames, fps / 2).line(NOON)
-    assert "\n" not in line and "about 0 " not in line and "about 0.0 " not in line
+def test_what_is_said_of_slow_ones():
+    assert "done in about 20 hours (Tue 08:00)" in said(0.5, frames=36_000)
+    assert "about 1.5 hours" in said(1, frames=5400)
+    assert "about 1.0 frame a second here, the source has 24; done in about 30 seconds (12:01)" in said(1, frames=30)
+    assert "No model keeps up" in said(9, too_slow=True) and "--model best" in said(9, too_slow=True)
+    piece = said(0.2, partial=True)
+    assert "at least about 0.2 frames" in piece and "in at most about 46 hours" in piece
 
 
-# ---- what is kept ---------------------------------------------------------------------------------------------------
+def test_a_busy_machine_is_said():
+    assert "Other programs kept the cores busy" in said(9, busy=True) and "Other" not in said(9)
 
 
-def speed_of(wall=1000.0, age=0.0, given=1.0):
-    return Speed(wall, wall / 2, given, time.time() - age, 16)
+@given(st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=5), st.integers(1, 10**9), st.booleans())
+def test_any_speed_can_be_said(fps, frames, flag):
+    line = said(*fps, frames=frames, busy=flag, partial=flag, too_slow=flag)
+    assert "\n" not in line and " 0 " not in line and " 0.0 " not in line
 
 
-@pytest.fixture
-def cache(tmp_path):
-    return SpeedCache(tmp_path / "cache" / "speeds.json")
-
-
-def test_what_was_put_comes_back_on_this_machine_only(cache):
-    assert cache.get("here", "fast") is None
-    one, other = speed_of(), speed_of(5)
-    assert cache.put("here", "fast", one, True) and cache.put("here", "tiny", other, False)
-    again = SpeedCache(cache.path)
-    assert again.get("here", "fast") == one and again.get("here", "tiny") == other
-    assert again.get("there", "fast") is None and again.get("here", "balanced") is None
-    assert again.entries("here") == {"fast": one, "tiny": other}
-
-
-@pytest.mark.parametrize(("quiet", "lasts"), [(True, KEPT), (False, DOUBTED)])
-def test_old_speeds_are_measured_again_those_of_a_busy_machine_soon(cache, quiet, lasts):
-    cache.put("here", "young", speed_of(age=0.9 * lasts), quiet)
-    cache.put("here", "old", speed_of(age=1.1 * lasts), quiet)
-    cache.put("here", "tomorrow's", speed_of(age=-3600), quiet)
-    assert cache.get("here", "young") and not cache.get("here", "old") and not cache.get("here", "tomorrow's")
-    cache.put("here", "new", speed_of(), quiet)
-    assert ("old" in SpeedCache(cache.path).entries("here")) == (not quiet)  # and do not stay for ever
-
-
-def test_a_speed_measured_in_haste_is_not_enough_where_there_is_time(cache):
-    cache.put("here", "fast", speed_of(given=0.1), True)
-    assert cache.get("here", "fast", 0.2) and not cache.get("here", "fast", 1.0)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"\0\xff", b"[]", b"{}", b"null", b'{"format": 2, "machines": {}}', b'{"format": 1, "machines": 3}',
-     b'{"format": 1, "machines": {"here": []}}', b'{"format": 1, "machines": {"here": {"fast": 1}}}', b"[" * 100_000,
-     b'{"format": 1, "machines": {"here": {"fast": {"wall": NaN, "cpu": 1, "given": 1, "when": 1, "quiet": true}}}}',
-     b'{"format": 1, "machines": {"here": {"fast": {"wall": -1, "cpu": 1, "given": 1, "when": 1e308}}}}'],
-)  # fmt: skip
-def test_a_damaged_file_is_as_good_as_none_and_replaced(cache, content):
-    cache.path.parent.mkdir()
-    cache.path.write_bytes(content)
-    assert cache.get("here", "fast") is None and cache.entries("here") == {}
-    assert cache.put("here", "fast", speed_of(), True) and cache.get("here", "fast")
-
-
-def test_one_damaged_entry_does_not_cost_the_others(cache):
-    cache.put("here", "fast", speed_of(), True)
-    cache.put("here", "tiny", speed_of(), True)
-    raw = json.loads(cache.path.read_text())
-    raw["machines"]["here"]["tiny"]["wall"] = "quick"
-    cache.path.write_text(json.dumps(raw))
-    assert cache.get("here", "fast") and not cache.get("here", "tiny")
-
-
-def test_where_nothing_can_be_written_nothing_is_kept(tmp_path):
-    (tmp_path / "file").write_text("")
-    for path in (tmp_path / "file" / "speeds.json", Path("~nobody/speeds.json"), tmp_path):
-        cache = SpeedCache(path)
-        assert not cache.put("here", "fast", speed_of(), True) and cache.get("here", "fast") is None
-    assert not Path("~nobody").exists()
-
-
-def test_measuring_anew(cache, monkeypatch):
-    cache.put("here", "fast", speed_of(), True)
-    monkeypatch.setenv("VIDSR_REMEASURE", "1")
-    fresh = SpeedCache(cache.path)
-    assert fresh.get("here", "fast") is None
-    fresh.put("here", "fast", speed_of(7), True)
-    assert fresh.get("here", "fast").wall == 7
-
-
-# ---- how much moves -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def episode(tmp_path_factory):
-    path = tmp_path_factory.mktemp("choice") / "episode.mkv"
-    write_episode(path, frames=80, keyframes=20, size=(192, 144))
-    return path
-
-
-def moving_frames(count=24, size=(160, 96)):
-    """A square moves over a still picture."""
-    rng = np.random.default_rng(0)
-    still = [rng.integers(16, 236, shape, np.uint8) for shape in YUV.plane_shapes(*size)]
-    frames = []
-    for i in range(count):
-        planes = [plane.copy() for plane in still]
-        planes[0][40:56, 16 + 2 * i : 32 + 2 * i] = 235
-        frames.append(Frame(tuple(planes), i, 1))
-    return frames
-
-
-@pytest.mark.parametrize("batch", [1, 4])
-def test_what_is_counted_is_what_a_run_computes(episode, batch):
-    """But for the first frame, which a run has once and a sample in each window."""
-    frames = moving_frames()
-    video = replace(probe(episode).video, width=160, height=96)
-    movement = count_movement([frames], video, Tolerance(), 8, 0, batch, 60)
-    saved = Saved()
-    list(reuse(batches(frames, batch, YUV, video.color), Counting(1, 8), Tolerance(), None, saved))
-    assert movement.frames == 23
-    assert sum(w * h for call in movement.pieces for w, h in call) == saved.pixels - 160 * 96
-    calls = sum(map(len, movement.pieces))
-    per_frame = (saved.pixels - 160 * 96 + calls * CALL_PIXELS) / 23
-    assert movement.pixels(8, 10**9) == pytest.approx(per_frame, rel=1e-3)
-    assert per_frame < movement.pixels(8, 24) < movement.pixels(24, 24) <= 160 * 96 + CALL_PIXELS
-
-
-def test_a_border_taken_to_be_wider_is_nearly_one_counted(episode):
-    video, frames = replace(probe(episode).video, width=160, height=96), moving_frames()
-    found = {context: count_movement([frames], video, Tolerance(), context, 0, 1, 60) for context in (6, 12)}
-    assert found[6].pixels(12) == pytest.approx(found[12].pixels(12), rel=0.15)
-    assert found[12].pixels(6) == pytest.approx(found[6].pixels(6), rel=0.15)
-
-
-def test_without_reuse_all_is_computed(episode):
-    video = probe(episode).video
-    movement = count_movement([moving_frames()], video, None, 8, 0, 1, 60)
-    assert movement.pixels(8) == movement.pixels(40) == 192 * 144 + CALL_PIXELS
-
-
-def test_a_gpu_fills_its_batches():
-    movement = Movement((((100, 100),) * 3,), 3, 18, 64, 480, 270)
-    assert movement.pixels(18, 10**12) == pytest.approx(16 * 100 * 100 / 3, rel=1e-3)
-
-
-def test_windows_lie_in_the_part_asked_for_and_differ(episode, monkeypatch):
-    info = probe(episode)
-    short = read_windows(info, TimeRange(1.0, 2.0), [], 60)
-    unit = float(info.video.time_base)
-    assert len(short) == 1 and all(1 <= frame.pts * unit < 2 for frame in short[0]) and len(short[0]) == 24
-    monkeypatch.setattr(speed, "READ_THROUGH", 10)
-    first = read_windows(info, TimeRange(0, 0.1), [], 60)[0]
-    windows = read_windows(info, TimeRange(), [first], 60)
-    begins = [window[0].pts for window in windows]
-    assert len(begins) == len(set(begins)) >= 4 and begins[-1] == first[0].pts
-    assert read_windows(info, TimeRange(), [first], 0.0) == [first]
-
-
-# ---- how long it takes ----------------------------------------------------------------------------------------------
-
-
-@given(*[st.floats(1, 1e9)] * 4, st.floats(0, 1e6), st.booleans(), st.integers(1, 64), st.integers(1, 8))
-def test_seconds_are_positive_and_more_work_takes_no_less(wall, cpu, wall2, cpu2, moving, gpu, cores, workers):
-    model, around = Speed(wall, cpu, 1, 0, 8), Speed(wall2, cpu2, 1, 0)
-    less = seconds_of(model, around, moving, 10**6, gpu, cores, workers)
-    assert 0 < less <= seconds_of(model, around, moving + 1000, 10**6, gpu, cores, workers)
-    assert math.isfinite(less)
-
-
-def test_on_a_cpu_parts_add_up_beside_a_gpu_the_slowest_counts():
-    model, around = Speed(2e6, 1e6, 1, 0, 8), Speed(4e6, 4e6, 1, 0)
-    assert seconds_of(model, around, 1e6, 2_000_000, False, 2, 1) == pytest.approx(0.5 + 0.5 / 2)
-    assert seconds_of(model, around, 1e6, 2_000_000, True, 2, 1) == pytest.approx(0.5)
-    assert seconds_of(model, around, 1e5, 2_000_000, True, 2, 4) == pytest.approx(0.25)
-
-
-def test_a_real_measurement(episode, installed, tmp_path):
-    job = prepared(episode, tmp_path / "a.mkv", model="tiny")
-    frames = moving_frames(6, (192, 144))
-    found = [measure_model(job.backend, frames, 0.05, pytest.fail)]
-    around = speed.Around(job.info, 4, job.encoder, YUV, job.backend.result_color, Tolerance(), 1, 8, 0)
-    found.append(measure_around(around, [frames], 0.2))
-    large = replace(job.backend.source_format, bits=10)
-    found.append(measure_around(replace(around, format=large, tolerance=None, batch=4), [frames], 0.01))
-    for one in found:
-        assert all(math.isfinite(v) and v > 0 for v in (one.wall, one.cpu, one.given, one.when))
-    assert found[0].context == open_backend(job.backend).context > 0
+@given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=8))
+def test_the_range_holds_what_is_likely_and_nothing_faster_than_was_seen(seconds):
+    speed = Speed(tuple(seconds))
+    low, high = speed.range
+    assert 0 < low <= speed.fps * (1 + 1e-9) and speed.fps <= high * (1 + 1e-9)
+    assert high <= max(1 / value for value in seconds) * (1 + 1e-9)
 
 
 # ---- whole choices --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def speeds(monkeypatch):
-    """Models with these speeds in whole frames a second; and how often one was measured."""
-    given = {"balanced": 5.0, "fast": 30.0, "fast-2x": 30.0, "tiny": 90.0}
-    measured = []
+class Taking(Immediate):
+    """Enlarges by repeating pixels, and takes `seconds` for a picture of `size`, as much less for a part of one."""
 
-    def fps(self, model):
-        measured.append(model.name)
-        return given[model.name]
+    def __init__(self, inner, seconds, size):
+        self.inner, self.seconds, self.size = inner, seconds, size
+        self.scale, self.context, self.description = inner.scale, 0, "takes its time"
 
-    monkeypatch.setattr(Forecast, "fps", fps)
-    return given, measured
+    def __call__(self, batch):
+        time.sleep(self.seconds * len(batch) * batch.width * batch.height / (self.size[0] * self.size[1]))
+        return self.inner(batch)
+
+    def close(self):
+        self.inner.close()
+
+
+@contextmanager
+def models(size=(64, 48), **seconds):
+    """An `open_backend` whose models take so many seconds for a picture, no time if none are named; lists of it the
+    models that were opened."""
+    opened = []
+
+    def open(spec):
+        opened.append(Path(spec.model).stem)
+        return Taking(open_backend(replace(spec, name="nearest")), seconds.get(opened[-1], 0.0), size)
+
+    yield open, opened
+
+
+@pytest.fixture(scope="module")
+def episode(tmp_path_factory):
+    path = tmp_path_factory.mktemp("choice") / "episode.mkv"
+    write_episode(path, frames=80, keyframes=20, rate=Fraction(10))
+    return path
 
 
 def prepared(path, output, said=None, **options):
@@ -330,67 +197,103 @@ def prepared(path, output, said=None, **options):
     return prepare(path, Options(output=output, **wanted), Report(), None if said is None else said.append)
 
 
-def test_auto_takes_what_reaches_and_the_plan_has_its_name(episode, installed, speeds, tmp_path):
-    for scale, name in ((4, "fast"), (2, "fast-2x")):
-        said = []
-        job = prepared(episode, tmp_path / "a.mkv", said, scale=scale)
-        assert Path(job.backend.model).stem == job.settings["model"] == name
-        assert len(said) == 1 and said[0].startswith(f"{name}: about 30 frames a second here, the source has 24; done")
-    assert speeds[1] == ["balanced", "fast", "balanced", "fast-2x"]  # none beyond the first that reaches
-    speeds[0]["balanced"] = 24
-    assert prepared(episode, tmp_path / "a.mkv").settings["model"] == "balanced"
-    speeds[0].update(balanced=1, fast=2, tiny=3)
+def chosen(path, folder, said=None, wanted="auto", rate=None, **seconds):
+    """(the name of the model taken for a job on `path`, what is to be said of it, the models that were opened)"""
+    job = prepared(path, folder / "a.mkv", model="tiny", reuse="off")
+    if rate:
+        job = replace(job, info=replace(job.info, video=replace(job.info.video, rate=Fraction(rate))))
+    with models(**seconds) as (open, opened):
+        model, outlook = choose_model(wanted, job, Report(), None if said is None else said.append, open)
+    return model.name, outlook, opened
+
+
+def test_auto_takes_the_best_that_reaches(episode, installed, tmp_path):
+    assert chosen(episode, tmp_path)[0] == "balanced"
+    assert chosen(episode, tmp_path, balanced=0.15)[0] == "fast"
+    name, outlook, opened = chosen(episode, tmp_path, balanced=0.15, fast=0.15)
+    assert name == "tiny" and not outlook.too_slow
+    assert opened == ["tiny", "fast"]  # what is slower still need not be tried
+
+
+def test_where_none_reaches_the_fastest_and_that_is_said(episode, installed, tmp_path):
+    name, outlook, _ = chosen(episode, tmp_path, balanced=3, fast=2, tiny=0.15)
+    assert name == "tiny" and outlook.too_slow and outlook.speed.fps < 10
+
+
+def test_whether_it_reaches_depends_on_the_source(episode, installed, tmp_path):
+    assert chosen(episode, tmp_path, balanced=0.1, rate=1)[0] == "balanced"
+    assert chosen(episode, tmp_path, balanced=0.1, rate=12)[0] == "fast"
+
+
+def test_what_stands_still_counts_as_the_run_counts_it(installed, tmp_path):
+    """A model that takes a fifth of a second for a picture reaches 10 frames a second where nothing moves."""
+    path = tmp_path / "still.mkv"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("ffv1", rate=10, options={"threads": "1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for i in range(80):
+            picture = draw(7)
+            picture.pts, picture.time_base = i, Fraction(1, 10)
+            file.mux(stream.encode(picture))
+        file.mux(stream.encode(None))
+    for reuse, name in (("off", "fast"), ("auto", "balanced")):
+        job = prepared(path, tmp_path / "a.mkv", model="tiny", reuse=reuse)
+        with models(balanced=0.2) as (open, _):
+            assert choose_model("auto", job, Report(), None, open)[0].name == name
+
+
+def test_a_model_named_by_hand_is_measured_only_to_tell_somebody(installed, tmp_path, episode):
+    long, said = tmp_path / "long.mkv", []
+    write_episode(long, frames=130, keyframes=20, rate=Fraction(10))
+    assert chosen(long, tmp_path, wanted="balanced")[1:] == (None, [])
+    name, outlook, opened = chosen(long, tmp_path, said, wanted="best", balanced=0.15)
+    assert name == "balanced" and opened == ["balanced"] and outlook.speed.fps < 10 and outlook.frames == 130
+    assert len(said) == 1 and "measuring" in said[0] and not outlook.too_slow
+    assert chosen(episode, tmp_path, said, wanted="balanced")[1:] == (None, [])  # over sooner than measured
+
+
+def test_of_a_model_that_takes_minutes_a_picture_a_piece_is_enough(installed, tmp_path):
+    large = tmp_path / "large.mkv"
+    write_episode(large, frames=26, rate=Fraction(2), size=(960, 720))
+    job = prepared(large, tmp_path / "a.mkv", model="balanced")
+    with models((960, 720), balanced=30) as (open, _):
+        outlook = choose_model("balanced", job, Report(), lambda line: None, open)[1]
+    assert outlook.speed.partial and outlook.speed.fps < 1 / 20 and "at least" in outlook.line(NOON)
+
+
+def test_errors_of_opening_a_model_are_told(episode, installed, tmp_path):
+    job = prepared(episode, tmp_path / "a.mkv", model="tiny")
+    (installed / "fast.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ModelError):
+        choose_model("auto", job, Report(), None)
+
+
+def test_the_command_chooses_and_says(installed, tmp_path):
+    """Real models, whole preparation: small enough for one frame a second, and not for 10,000."""
+    for rate, name in ((1, "balanced"), (10_000, "tiny")):
+        path, said = tmp_path / f"{rate}.mkv", []
+        write_episode(path, frames=24, rate=Fraction(24))
+        job = prepared(path, tmp_path / "a.mkv", model="tiny")
+        job = replace(job, info=replace(job.info, video=replace(job.info.video, rate=Fraction(rate))))
+        model, outlook = choose_model("auto", job, Report(), said.append)
+        assert model.name == outlook.model == name
     said = []
-    assert prepared(episode, tmp_path / "a.mkv", said).settings["model"] == "tiny"
-    assert "--model best" in said[0] and "about 1.0 frame a second" in said[0]
-
-
-def test_a_model_chosen_by_hand_is_taken_and_measured_only_where_that_is_cheap(episode, installed, speeds, tmp_path):
-    said = []
-    assert prepared(episode, tmp_path / "a.mkv", said, model="balanced").settings["model"] == "balanced"
-    assert said == [] and speeds[1] == []  # three seconds: over sooner than measured
-    write_episode(tmp_path / "long.mkv", frames=400, keyframes=50)
-    prepared(tmp_path / "long.mkv", tmp_path / "a.mkv", said, model="best")
-    assert said[0].startswith("balanced: about 5.0 frames a second here") and "--model" not in said[0]
-    prepared(tmp_path / "long.mkv", tmp_path / "a.mkv", model="best")
-    assert speeds[1] == ["balanced"]  # nobody to tell
-
-
-def test_no_model_no_choice(episode, installed, speeds, tmp_path):
-    assert prepared(episode, tmp_path / "a.mkv", backend="nearest").settings["model"] == "none"
-    assert speeds[1] == []
-
-
-def test_a_second_episode_needs_no_new_measurement(episode, installed, tmp_path, monkeypatch):
-    monkeypatch.setenv("VIDSR_CACHE", str(tmp_path / "cache"))
-    calls = []
-    for name in ("measure_model", "measure_around"):
-        original = getattr(choice, name)
-        monkeypatch.setattr(choice, name, lambda *a, f=original, n=name: (calls.append(n), f(*a))[1])
-    first = prepared(episode, tmp_path / "a.mkv", [])
-    assert calls.count("measure_around") == 1 and calls.count("measure_model") >= 1
-    before = list(calls)
-    write_episode(tmp_path / "other.mkv", frames=60, size=(208, 128))
-    second = prepared(tmp_path / "other.mkv", tmp_path / "b.mkv", [])
-    assert first.settings["model"] == second.settings["model"] or len(calls) > len(before)
-    assert calls.count("measure_around") == 1
-    assert calls.count("measure_model") <= len(FAMILY)
-    words = machine(first.backend)[0]
-    assert any(key.startswith("around") for key in SpeedCache().entries(words))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1" if choice.threads() != 1 else "2")
-    if os.cpu_count() != 1 and choice.cores() > 1:
-        assert machine(first.backend)[0] != words
+    job = prepared(path, tmp_path / "a.mkv", said, scale=2)
+    assert Path(job.backend.model).stem == job.settings["model"] in ("balanced", "fast-2x", "tiny")
+    assert len(said) == 1 and said[0].startswith(f"{job.settings['model']}: about ") and "done in" in said[0]
+    assert prepared(path, tmp_path / "a.mkv", said, backend="nearest").settings["model"] == "none" and len(said) == 1
 
 
 # ---- going on -------------------------------------------------------------------------------------------------------
 
 
-def stop_at(frame):
+def stopped_at(frame, job):
     def stop(where):
         if where.done == frame:
             raise KeyboardInterrupt
 
-    return stop
+    with pytest.raises(KeyboardInterrupt):
+        run(job, open_backend, Report(), stop)
 
 
 def packets(path):
@@ -398,63 +301,52 @@ def packets(path):
         return [bytes(packet) for packet in file.demux(video=0)]
 
 
-def test_a_stopped_run_keeps_its_model_whatever_is_measured_now(episode, installed, speeds, tmp_path, monkeypatch):
-    monkeypatch.setattr("vidsr.segments.MIN_FRAMES", 20)
+@pytest.fixture
+def long(tmp_path):
+    """Two segments."""
+    write_episode(tmp_path / "long.mkv", frames=400, keyframes=60, size=(32, 24), rate=Fraction(25))
+    return tmp_path / "long.mkv"
+
+
+def test_a_stopped_run_keeps_its_model_whatever_is_measured_now(long, installed, tmp_path):
     whole, stopped = tmp_path / "whole.mkv", tmp_path / "stopped.mkv"
-    run(prepared(episode, whole), open_backend, Report())
-    with pytest.raises(KeyboardInterrupt):
-        run(prepared(episode, stopped), open_backend, Report(), stop_at(50))
-    speeds[0].update(balanced=1000)
-    speeds[1].clear()
+    run(prepared(long, whole, model="fast"), open_backend, Report())
+    stopped_at(300, prepared(long, stopped, model="fast"))
     said = []
-    job = prepared(episode, stopped, said)
-    assert job.settings["model"] == "fast" and speeds[1] == []
+    job = prepared(long, stopped, said)
+    assert job.settings["model"] == "fast"
     assert "going on with fast" in said[0] and "--restart" in said[0]
-    assert 0 < choice.frames_left(job) < 80
+    assert said[-1].startswith("fast: about") and 0 < frames_left(job, 400) < 400
     seen = []
     run(job, open_backend, Report(), seen.append)
-    assert seen[0].resumed and seen[-1].done == 80
+    assert seen[0].resumed and seen[-1].done == 400
     assert packets(stopped) == packets(whole)
 
 
-def test_restart_chooses_anew_and_other_models_are_named(episode, installed, speeds, tmp_path):
+def test_restart_chooses_anew_and_other_models_are_named(episode, installed, tmp_path):
     output = tmp_path / "a.mkv"
-    with pytest.raises(KeyboardInterrupt):
-        run(prepared(episode, output), open_backend, Report(), stop_at(3))
+    stopped_at(3, prepared(episode, output, model="fast"))
     with pytest.raises(ResumeError, match=r"model \(fast then, tiny now\)"):
         run(prepared(episode, output, model="tiny"), open_backend, Report())
-    with pytest.raises(ResumeError, match="preset"):
-        run(prepared(episode, output, preset="superfast"), open_backend, Report())
-    speeds[0].update(balanced=1000)
-    assert prepared(episode, output, restart=True).settings["model"] == "balanced"
-    run(prepared(episode, output, restart=True), open_backend, Report())
+    assert prepared(episode, output).settings["model"] == "fast"
+    said = []
+    job = prepared(episode, output, said, restart=True)
+    assert not any("going on" in line for line in said)
+    run(job, open_backend, Report())
     assert output.exists()
 
 
-def test_work_begun_by_hand_is_gone_on_with(episode, installed, speeds, tmp_path):
+def test_work_that_cannot_be_read_is_told_by_the_run(episode, installed, tmp_path):
     output = tmp_path / "a.mkv"
-    with pytest.raises(KeyboardInterrupt):
-        run(prepared(episode, output, model="balanced"), open_backend, Report(), stop_at(3))
+    stopped_at(3, prepared(episode, output, model="balanced"))
     assert prepared(episode, output).settings["model"] == "balanced"
     (output.with_name("a.mkv.vidsr") / "plan.json").write_text("{")
     with pytest.raises(ResumeError, match="--restart"):
         run(prepared(episode, output), open_backend, Report())
 
 
-def test_several_inputs_are_decided_each_by_itself(installed, tmp_path, monkeypatch):
-    """Whether a model reaches the rate depends on the source."""
-    monkeypatch.setattr(Forecast, "fps", lambda self, model: {"balanced": 30.0}.get(model.name, 90.0))
-    found = []
-    for rate in (24, 60):
-        path = tmp_path / f"{rate}.mkv"
-        write_episode(path, frames=12, rate=rate)
-        found.append(prepared(path, tmp_path / "r.mkv").settings["model"])
-    assert found == ["balanced", "fast"]
-
-
-def test_nothing_to_measure_with_is_for_the_run_to_tell(episode, installed, tmp_path, monkeypatch):
-    monkeypatch.setattr(choice, "read_windows", lambda *given: [])
-    job = prepared(episode, tmp_path / "a.mkv", [])
-    assert job.settings["model"] == "tiny"
-    model, outlook = choose_model("auto", job, [], Report(), lambda line: None)
-    assert model.name == "tiny" and outlook is None
+def test_a_stream_gets_its_model_too(episode, installed):
+    assert prepared(episode, Path("-")).settings["model"] in ("balanced", "fast", "tiny")
+    if os.name == "posix":
+        done = vidsr(episode, "-o", "-", "--model", "bset")
+        assert done.returncode == 2 and "'bset'" in done.stderr

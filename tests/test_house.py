@@ -78,10 +78,10 @@ def test_workshops_do_not_import_each_other(name):
 def test_choices_are_made_above_the_pipeline():
     users = {path.name: imports(path) for path in modules("vidsr")}
     assert {name for name, found in users.items() if "vidsr.choice" in found} <= {"jobs.py", "cli.py", "console.py"}
-    assert {name for name, found in users.items() if "vidsr.speed" in found} <= {"choice.py", "speed_cache.py"}
+    assert {name for name, found in users.items() if "vidsr.speed" in found} <= {"choice.py"}
 
 
 def test_only_cli_and_jobs_stand_above_the_pipeline():
-    above = {"cli.py", "jobs.py", "choice.py", "live.py", "console.py", "__main__.py"}
+    above = {"cli.py", "jobs.py", "choice.py", "speed.py", "live.py", "console.py", "__main__.py"}
     users = {path.name for path in modules("vidsr") if "vidsr.pipeline" in imports(path)}
     assert users <= above

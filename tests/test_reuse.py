@@ -12,17 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.test_backends import compact, spec_for
-from vidsr import jobs
 from vidsr.backends import open_backend
 from vidsr.backends.cuda import CudaBackend
 from vidsr.backends.nearest import NearestBackend
 from vidsr.backends.pytorch import TorchBackend
 from vidsr.checkpoint import save_generator
-from vidsr.errors import SourceError, UsageError
+from vidsr.errors import UsageError
 from vidsr.frames import Frame, FrameBatch, PixelFormat
 from vidsr.jobs import Options, choose_reuse, prepare
 from vidsr.pipeline import run
-from vidsr.probe import probe
 from vidsr.rectangles import merged
 from vidsr.report import Report
 from vidsr.reuse import Saved, reuse
@@ -385,24 +383,6 @@ def clip(tmp_path_factory):
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
     return path
-
-
-def test_a_place_that_cannot_be_sampled_is_left_out(clip, monkeypatch):
-    """The size changes at three quarters: no reason to refuse the part before, which is all that was asked for."""
-    info, places = probe(clip), []
-
-    def decode(path, video, start, end, seek, report):
-        places.append(seek)
-        if seek and len(places) == 3:
-            raise SourceError("the picture changes")
-        return original(path, video, start, end, seek, report)
-
-    spec = spec_for("cpu")
-    original = jobs.decode
-    expected = choose_reuse("auto", spec, info)
-    monkeypatch.setattr(jobs, "decode", decode)
-    assert choose_reuse("auto", spec, info) != EXACT and expected != EXACT
-    assert len(places) == 3 and places[0] is None
 
 
 def lumas(path):

@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from importlib import metadata
-from math import log2
 from pathlib import Path
 
-import vidsr
-from vidsr.backends import GPU_BACKENDS
-from vidsr.backends.base import BackendSpec
+from vidsr.backends import GPU_BACKENDS, open_backend
+from vidsr.backends.base import Backend, BackendSpec
 from vidsr.checkpoint import ModelInfo, find_model, installed_models
-from vidsr.encode import default_threads
 from vidsr.errors import ResumeError, UsageError
-from vidsr.frames import Frame
-from vidsr.hardware import cores, cpu_name
 from vidsr.pipeline import Job
 from vidsr.report import Report
-from vidsr.segments import Workspace, file_sha256
-from vidsr.speed import (
-    Around,
-    Movement,
-    Speed,
-    count_movement,
-    measure_around,
-    measure_model,
-    part_frames,
-    read_windows,
-    seconds_a_frame,
-)  # fmt: skip
-from vidsr.speed_cache import SpeedCache
+from vidsr.samples import part_of, stretches
+from vidsr.segments import Workspace
+from vidsr.speed import Speed, measure
 from vidsr.stitch import STDOUT
 
 AUTO, BEST = "auto", "best"
 FAMILY = ("balanced", "fast", "tiny")  # for episodes; the best first, each several times as fast as the one before
-LOOKING, AROUND, MODEL = 0.6, 1.0, 0.8  # seconds: of reading and of counting, of all but the model, of each model
-FULL_EFFORT = 12.0  # seconds of a part that deserve them; shorter ones get as much less
-QUIET = 0.85  # of the threads' time, that a measurement had if nothing else did much
+PLACES = (0.5, 0.25, 0.75, 0.125, 0.625, 0.375, 0.875, 0.0625)  # wherever time runs out, they lie evenly
+WINDOW = 12  # frames of each; a drawing stays for two or three
+SECONDS = 2.5  # for each model
+WORTH_MEASURING = 12.0  # seconds of a part; shorter ones are soon done
+HURRY = 0.25  # of SECONDS for those, and for a stream, that somebody is waiting for
 
 
 def family(scale: int) -> list[ModelInfo]:
@@ -71,8 +56,8 @@ def family_member(name: str, scale: int) -> ModelInfo:
 
 def decide(speeds: Sequence[float], rate: float) -> int:
     """Which to take of models with those frames a second, the best model first: the first that reaches `rate`, or,
-    where none does, the fastest; of several as fast, which something else holds up then, the best."""
-    needed = min(rate, max(speeds))
+    where none does, the fastest; of several about as fast, which something else holds up then, the best."""
+    needed = min(rate, 0.9 * max(speeds))
     return next(i for i, speed in enumerate(speeds) if speed >= needed)
 
 
@@ -90,31 +75,32 @@ def begun_with(output: Path) -> str | None:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What to expect of a run. fps: frames a second; rate: the source's; frames: still to be made, None if unknown.
+    """What to expect of a run. rate: frames a second of the source; frames: still to be made, None if unknown.
 
-    better: the fps of the best of the family, where `model` was taken because none reaches the rate; 0.0 if not known.
+    too_slow: `model` was taken because none of the family reaches the rate.
     """
 
     model: str
-    fps: float
+    speed: Speed
     rate: float
     frames: int | None
-    better: float | None = None
+    too_slow: bool = False
 
     def line(self, now: datetime) -> str:
         """For people; `now` is local time."""
-        said = f"{self.model}: about {_frames(self.fps)} a second here, the source has {_number(self.rate)}"
+        low, high = self.speed.range
+        if high < 1.1 * low:
+            low = high = self.speed.fps
+        least = "at least " if self.speed.partial else ""
+        said = f"{self.model}: {least}about {_frames(low, high)} a second here, the source has {_number(self.rate)}"
         if self.frames is not None:
-            seconds = self.frames / self.fps
-            try:
-                end = now + timedelta(seconds=seconds + 30)  # to the nearest minute
-                clock = f"{end:%H:%M}" if end.date() == now.date() else f"{end:%a %H:%M}"
-                said += f"; done in about {_length(seconds)} ({clock})"
-            except OverflowError:
-                said += "; not done in this millennium"
-        if self.better is not None:
-            at = f", at about {_frames(self.better)} a second" if self.better else ""
-            said += f". No model keeps up with the source here, so this is the fastest; --model {BEST} is closer{at}"
+            soon, late = self.frames / high, self.frames / low
+            most = "at most " if self.speed.partial else ""
+            said += f"; done in {most}{_lengths(soon, late)}{_clock(now, late)}"
+        if self.speed.busy:
+            said += ". Other programs kept the cores busy while this was measured; without them it is faster"
+        if self.too_slow:
+            said += f". No model keeps up with the source here, so this is the fastest; --model {BEST} is closer"
         return said
 
 
@@ -122,171 +108,47 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.095 else f"{value:.2g}"
 
 
-def _frames(fps: float) -> str:
-    number = _number(fps)
+def _frames(low: float, high: float) -> str:
+    first, last = _number(low), _number(high)
+    number = last if first == last else f"{first} to {last}"
     return f"{number} frame{'' if number in ('1', '1.0') else 's'}"
 
 
-def _length(seconds: float) -> str:
-    for unit, size, until in (("second", 1, 99), ("minute", 60, 90 * 60), ("hour", 3600, 48 * 3600)):
-        if seconds < until:
-            value = seconds / size
-            words = f"{value:.0f}" if value >= 9.5 or size < 3600 else f"{value:.1f}".removesuffix(".0")
-            return f"{max(1, round(value)) if words == '0' else words} {unit}{'' if words in ('0', '1') else 's'}"
-    return f"{seconds / 86400:.0f} days"
+_UNITS = (("day", 86400, 48 * 3600), ("hour", 3600, 90 * 60), ("minute", 60, 99), ("second", 1, 0))  # name, size, from
 
 
-# ---- measuring ------------------------------------------------------------------------------------------------------
+def _lengths(soon: float, late: float) -> str:
+    """Both in the unit of the later one."""
+    unit, size, _ = next(unit for unit in _UNITS if late >= unit[2])
+    first, last = (_counted(value / size, size >= 3600) for value in (soon, late))
+    return (f"about {last}" if first == last else f"{first} to {last}") + f" {unit}{'' if last == '1' else 's'}"
 
 
-class Forecast:
-    """Frames a second to expect of a job with each of several models, from as little measuring as will do.
-
-    job: with any model. seen: frames that were read of the source already: see `read_windows`. say: told before the
-    machine is measured.
-    """
-
-    def __init__(
-        self, job: Job, seen: Sequence[Sequence[Frame]], report: Report, say: Callable[[str], None],
-        cache: SpeedCache | None = None,
-    ) -> None:  # fmt: skip
-        self._job, self._seen, self._report, self._say = job, seen, report, say
-        self._cache = cache or SpeedCache()
-        self._gpu = job.backend.name in GPU_BACKENDS
-        self._effort = effort(job)
-        self._windows: list[list[Frame]] | None = None
-        self._movement: Movement | None = None
-        self._around: Speed | None = None
-        self._machine, self._precision = machine(job.backend)
-
-    def fps(self, model: ModelInfo) -> float | None:
-        """Frames a second with that model; None where no frame of the source can be read to measure with.
-
-        Raises what opening the backend raises.
-        """
-        job, video = self._job, self._job.info.video
-        if not self._look():
-            return None
-        speed = self._model(model)
-        movement, around = self._count(speed.context), self._beside(speed.context)
-        moving = movement.pixels(speed.context, min(part_frames(job.info, job.span) or 300, 300))
-        pixels = video.width * video.height
-        return 1 / seconds_a_frame(speed, around, moving, pixels, self._gpu, cores(), job.workers)
-
-    def _look(self) -> list[list[Frame]]:
-        if self._windows is None:
-            self._windows = read_windows(self._job.info, self._job.span, self._seen, LOOKING * self._effort)
-        return self._windows
-
-    def _patch(self) -> int:
-        if not self._gpu:
-            return 0
-        from vidsr.backends.cuda import CudaBackend
-
-        return CudaBackend.patch
-
-    def _count(self, context: int | None) -> Movement:
-        if self._movement is None:
-            job, seconds = self._job, LOOKING * self._effort
-            self._movement = count_movement(
-                self._look(), job.info.video, job.reuse, context, self._patch(), job.batch_size, seconds
-            )
-        return self._movement
-
-    def _model(self, model: ModelInfo) -> Speed:
-        """The speed of a model, found or measured.
-
-        TensorRT's engines take minutes to build, too long for models that may not be taken: PyTorch's kernels on the
-        same GPU are measured in their place. They are slower, so what reaches the rate with them does with engines.
-        """
-        spec, seconds = replace(self._job.backend, model=str(model.path)), MODEL * self._effort
-        if spec.name == "tensorrt":
-            spec = replace(spec, name="cuda")
-        what = (
-            f"{model.name} {file_sha256(model.path)[:16]} {spec.name} {self._precision} {spec.scale}x "
-            f"tile {spec.tile} {self._size_class()}"
-        )
-        found = self._cache.get(self._machine, what, seconds)
-        if found is not None:
-            return found
-        self._tell()
-        frames = self._look()[len(self._look()) // 2]
-        speed = measure_model(spec, frames, seconds, self._report.warn)
-        quiet = self._gpu or speed.cores >= QUIET * threads()
-        self._cache.put(self._machine, what, speed, quiet)
-        return speed
-
-    def _beside(self, context: int | None) -> Speed:
-        if self._around is None:
-            job, video, spec = self._job, self._job.info.video, self._job.backend
-            seconds = AROUND * self._effort
-            options = " ".join(f"{key}={value}" for key, value in sorted(job.encoder.options.items()))
-            what = (
-                f"around: {video.codec} {video.format.name}{' on the GPU' if job.decode_on_gpu else ''} {spec.scale}x "
-                f"{job.encoder.encoder} {spec.result_format.name} {options} "
-                f"reuse {'off' if job.reuse is None else 'on'} {self._size_class()}"
-            )
-            self._around = self._cache.get(self._machine, what, seconds)
-            if self._around is None:
-                self._tell()
-                around = Around(
-                    job.info, spec.scale, job.encoder, spec.result_format, spec.result_color, job.reuse,
-                    job.batch_size, context, self._patch(), job.decode_on_gpu,
-                )  # fmt: skip
-                self._around = measure_around(around, self._look(), seconds)
-                self._cache.put(self._machine, what, self._around, True)  # the cores' own time hardly knows of others
-        return self._around
-
-    def _size_class(self) -> str:
-        """Sizes within a factor of 1.4 are as fast a pixel."""
-        video = self._job.info.video
-        return f"2^{round(log2(video.width * video.height))} pixels"
-
-    def _tell(self) -> None:
-        if self._effort == 1:
-            self._say("measuring how fast this machine is, for a few seconds; the result is kept")
-            self._say = lambda line: None
+def _counted(value: float, exact: bool) -> str:
+    words = f"{value:.1f}".removesuffix(".0") if exact and value < 9.5 else f"{value:.0f}"
+    return "1" if words == "0" else words
 
 
-def effort(job: Job) -> float:
-    """How much of the time for measuring a job deserves, 0.25 to 1: a clip of seconds is soon done, and whoever wants
-    a stream is waiting for it."""
-    if job.output == STDOUT:
-        return 0.25
-    frames = part_frames(job.info, job.span)
-    return 1.0 if frames is None else min(1.0, max(0.25, frames / float(job.info.video.rate) / FULL_EFFORT))
-
-
-def threads() -> int:
-    """Threads that PyTorch's CPU kernels use."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores(), int(asked)) if asked.isascii() and asked.isdecimal() and int(asked) else cores()
-
-
-def machine(spec: BackendSpec) -> tuple[str, str]:
-    """(all that speeds belong to besides what is measured, the precision that `spec` comes to)."""
-    from vidsr.backends.planes import choose_precision
-
-    device = "cuda" if spec.name in GPU_BACKENDS else "cpu"
-    words = [cpu_name(), f"{cores()} cores", f"{threads()} threads", f"{default_threads()} of the encoder"]
-    if device == "cuda":
-        from vidsr.backends.gpu import gpu_name
-
-        words.append(gpu_name())
-    words += [f"torch {metadata.version('torch')}", f"av {metadata.version('av')}", f"vidsr {vidsr.__version__}"]
-    return ", ".join(words), choose_precision(spec.precision, device)
+def _clock(now: datetime, seconds: float) -> str:
+    try:
+        end = now + timedelta(seconds=seconds + 30)  # to the nearest minute
+    except OverflowError:
+        return ""
+    return f" ({end:%H:%M})" if end.date() == now.date() else f" ({end:%a %H:%M})"
 
 
 # ---- for a run ------------------------------------------------------------------------------------------------------
 
 
 def choose_model(
-    wanted: str, job: Job, seen: Sequence[Sequence[Frame]], report: Report, say: Callable[[str], None] | None
-) -> tuple[ModelInfo, Outlook | None]:
+    wanted: str, job: Job, report: Report, say: Callable[[str], None] | None,
+    opened: Callable[[BackendSpec], Backend] | None = None,
+) -> tuple[ModelInfo, Outlook | None]:  # fmt: skip
     """The weights for `job`, all of whose other choices are made, and what to expect of the run.
 
     wanted: a model by name or path, "best" or "auto". Unfinished work goes on with the model it was begun with.
     say: told what is being done; None where nobody wants to know what to expect, so that nothing is measured for that.
+    opened: opens the backends that are measured, in place of `open_backend`.
     """
     scale, tell = job.backend.scale, say or (lambda line: None)
     chosen = None if wanted == AUTO else family_member(wanted, scale)
@@ -294,38 +156,52 @@ def choose_model(
         chosen = next((info for info in installed_models() if info.name == name), None)
         if chosen is not None:
             tell(f"going on with {name}, which this run was begun with; --restart chooses anew")
-    rate, frames = float(job.info.video.rate), frames_left(job)
-    if chosen is not None:
-        if say is None or effort(job) < 1:  # the run itself tells sooner
-            return chosen, None
-        fps = Forecast(job, seen, report, tell).fps(chosen)
-        return chosen, None if fps is None else Outlook(chosen.name, fps, rate, frames)
-    members = family(scale)
-    if len(members) < 2:
-        return family_member(AUTO, scale), None
-    forecast, speeds = Forecast(job, seen, report, tell), list[float]()
-    for member in members:
-        fps = forecast.fps(member)
-        if fps is None:
+    rate, frames = job.info.video.rate, part_of(job.info, job.span).frames
+    hurry = job.output == STDOUT or (frames is not None and frames < WORTH_MEASURING * rate)
+    members = [chosen] if chosen else family(scale)
+    if len(members) < 2 and (say is None or hurry):  # the run itself tells sooner
+        return chosen or family_member(AUTO, scale), None
+    if not hurry:
+        tell("measuring how fast this machine is, for a few seconds")
+    places = stretches(job.info, job.span, PLACES, WINDOW)
+    gpu = job.backend.name in GPU_BACKENDS
+    speeds: dict[str, Speed] = {}
+    # Where the answer is likely to be found first: a GPU takes the best, a CPU rarely more than the fastest.
+    for member in members if gpu else reversed(members):
+        speed = measure(
+            _with_model(job, member), places, SECONDS * (HURRY if hurry else 1),
+            opened or (lambda spec: open_backend(spec, report.warn)),
+        )  # fmt: skip
+        if speed is None:
             return members[-1], None  # nothing can be measured with: the run tells why
-        speeds.append(fps)
-        if fps >= rate:
+        speeds[member.name] = speed
+        if (speed.fps >= rate) == gpu:
             break
-    i = decide(speeds, rate)
-    better = speeds[0] if speeds[i] < rate and i > 0 else None
-    return members[i], Outlook(members[i].name, speeds[i], rate, frames, better)
+    measured = [member for member in members if member.name in speeds]
+    taken = measured[decide([speeds[member.name].fps for member in measured], float(rate))]
+    left = None if job.output == STDOUT else frames_left(job, frames)
+    slow = len(members) > 1 and speeds[taken.name].fps < rate and taken is not members[0]
+    return taken, Outlook(taken.name, speeds[taken.name], float(rate), left, slow)
 
 
-def frames_left(job: Job) -> int | None:
-    """About how many frames are still to be made of a job, without those of segments that are finished already; None
-    if that is unknown, or the player of a stream says how long it takes."""
-    if job.output == STDOUT:
-        return None
+def _with_model(job: Job, model: ModelInfo) -> Job:
+    """`job` with that model, to be measured.
+
+    TensorRT's engines take minutes to build, too long for models that may not be taken: PyTorch's kernels on the same
+    GPU stand in. They are slower, so what reaches the rate with them does with engines.
+    """
+    spec = replace(job.backend, model=str(model.path))
+    return replace(job, backend=replace(spec, name="cuda") if spec.name == "tensorrt" else spec)
+
+
+def frames_left(job: Job, frames: int | None) -> int | None:
+    """About how many of a job's `frames` are still to be made, without those of segments that are finished already;
+    None if that is unknown."""
     work = Workspace(job.output)
     try:
         plan = None if job.restart else work.load_plan()
     except ResumeError:
         plan = None
     if plan is None:
-        return part_frames(job.info, job.span)
+        return frames
     return sum(segment.packets for segment in plan.segments if not work.video_path(segment.index).exists())

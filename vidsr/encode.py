@@ -197,27 +197,28 @@ def _hdr_options(codec: str, hdr: HdrMetadata, report: Report) -> list[str]:
 
 
 def encode(
-    frames: Iterable[Frame], path: Path, settings: EncodeSettings, format: PixelFormat, color: ColorSpec,
+    frames: Iterable[Frame], path: Path | None, settings: EncodeSettings, format: PixelFormat, color: ColorSpec,
     time_base: Fraction, rate: Fraction, sample_aspect: Fraction,
 ) -> Iterator[Frame]:  # fmt: skip
     """Encode `frames` into a Matroska file that appears at `path` only when it is whole; yield each frame taken.
 
-    No frames, no file: a stretch of the source may be damaged from end to end.
+    No frames, no file: a stretch of the source may be damaged from end to end. path None: the file is thrown away as it
+    is written, by who only wants to know how long it takes.
 
     The file's timestamps are ranks (0, 1, 2, … milliseconds), not times: Matroska would round times to milliseconds,
     and the true ones are the journal's. The encoder sees the true ones, for its rate control. OutputError when the
     disk is full or the encoder refuses.
     """
-    partial = path.with_name(path.name + ".part")
+    partial = path and path.with_name(path.name + ".part")
     writer = _Writer(partial, settings, format, color, time_base, rate, sample_aspect)
     try:
         for frame in frames:
             writer.write(frame)
             yield frame
-        if writer.finish():
+        if writer.finish() and path and partial:
             publish(partial, path)
     except (av.FFmpegError, OSError) as error:
-        raise OutputError(write_failure(path, f"{settings.encoder} failed", error)) from error
+        raise OutputError(write_failure(path or Path("measuring"), f"{settings.encoder} failed", error)) from error
     finally:
         writer.abandon()
 
@@ -278,10 +279,17 @@ class Encoder:
         return picture
 
 
-class _Writer:
-    """One encoder and its file, opened with the first frame, which tells the size."""
+class _Nowhere:
+    """A file for PyAV to write to that keeps nothing."""
 
-    def __init__(self, path: Path, *encoder: Any) -> None:
+    def write(self, data: bytes) -> int:
+        return len(data)
+
+
+class _Writer:
+    """One encoder and its file, opened with the first frame, which tells the size. path None: nothing is kept."""
+
+    def __init__(self, path: Path | None, *encoder: Any) -> None:
         self.path, self.encoder_arguments = path, encoder
         self.container: Any = None
         self.taken = self.written = 0
@@ -289,7 +297,7 @@ class _Writer:
     def write(self, frame: Frame) -> None:
         if self.container is None:
             height, width = frame.planes[0].shape
-            self.container = av.open(str(self.path), "w", format="matroska")
+            self.container = av.open(str(self.path) if self.path else _Nowhere(), "w", format="matroska")
             settings, *described = self.encoder_arguments
             self.encoder = Encoder(self.container, settings, width, height, *described)
         self.taken += 1
@@ -312,7 +320,8 @@ class _Writer:
                 container.close()
             except (av.FFmpegError, OSError):
                 pass  # closing after a failed write fails again
-        self.path.unlink(missing_ok=True)
+        if self.path:
+            self.path.unlink(missing_ok=True)
 
     def _mux(self, packets: list[tuple[Any, int]]) -> None:
         for packet, rank in packets:

@@ -18,11 +18,12 @@ from vidsr.colorspec import result_color
 from vidsr.decode import ONE_THREAD_SAMPLES, decode, gpu_missing
 from vidsr.encode import CODECS, Codec, choose_codec, default_threads, encoder_layout, make_settings, result_format
 from vidsr.errors import BackendError, OutputError, SourceError, UsageError
-from vidsr.frames import ColorSpec, Frame, PixelFormat, SourceInfo, StreamInfo, TimeRange
+from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, StreamInfo, TimeRange
 from vidsr.hardware import cores, decoder_missing, encoder_missing, free_memory
-from vidsr.pipeline import Job
+from vidsr.pipeline import WHOLE, Job
 from vidsr.probe import probe
 from vidsr.report import Report
+from vidsr.samples import stretches
 from vidsr.segments import file_sha256
 from vidsr.stillness import Tolerance, choose_tolerance
 from vidsr.stills import SUFFIXES as STILLS
@@ -165,15 +166,14 @@ def prepare(
         codec, options.crf, options.preset, options.encoder_options, video, color, threads, report, live
     )
     on_gpu = _decodes_on_gpu(options.hwaccel, info, report)
-    seen: list[list[Frame]] = []
-    still = choose_reuse(options.reuse, spec, info, seen)
+    still = choose_reuse(options.reuse, spec, info, span)
     batch = 4 if spec.name in GPU_BACKENDS else 1
     job = Job(
         info, output, spec, settings, keep, span, batch, workers, on_gpu, still, options.restart, options.overwrite,
         options.check,
     )  # fmt: skip
     if spec.model:
-        model, outlook = choose_model(options.model, job, seen, report, say)
+        model, outlook = choose_model(options.model, job, report, say)
         spec = replace(spec, model=str(model.path))
         if outlook and say:
             say(outlook.line(datetime.now()))
@@ -187,13 +187,11 @@ def prepare(
     return replace(job, backend=spec, settings=remembered)
 
 
-def choose_reuse(
-    wanted: str, spec: BackendSpec, info: SourceInfo, seen: list[list[Frame]] | None = None
-) -> Tolerance | None:
+def choose_reuse(wanted: str, spec: BackendSpec, info: SourceInfo, span: TimeRange = WHOLE) -> Tolerance | None:
     """What counts as still, or None for no reuse. UsageError for a word other than auto, exact and off.
 
-    seen: gets the frames that were read to find out, those of each place together.
-    auto looks at a second of frames in three places. The stand-in for a generator loses nothing, so neither does this.
+    auto looks at a second of frames in three places of `span`. The stand-in for a generator loses nothing, so neither
+    does this.
     """
     if wanted not in ("auto", "exact", "off"):
         raise UsageError(f"--reuse {wanted}: choose auto, exact or off")
@@ -201,17 +199,14 @@ def choose_reuse(
         return None
     if wanted == "exact" or spec.name == "nearest":
         return Tolerance()
-    video = info.video
-    length = int((info.duration or 0) / video.time_base)
-    stretches = []
-    for at in [None] + [length * part // 100 for part in (40, 75) if length]:
+    looked_at = []
+    for part in stretches(info, span, (0.0, 0.4, 0.75), SAMPLED):
         try:
-            stretches.append(list(islice(decode(info.path, video, None, None, at, Report()), SAMPLED)))
+            frames = decode(info.path, info.video, part.start, part.end, part.seek, Report())
+            looked_at.append(list(islice(frames, SAMPLED)))
         except SourceError:  # the picture changes its size there, which may be outside the part asked for
             continue
-    if seen is not None:
-        seen += [stretch for stretch in stretches if stretch]
-    return choose_tolerance(stretches, video.format)
+    return choose_tolerance(looked_at, info.video.format)
 
 
 def choose_jobs(options: Options, spec: BackendSpec, codec: Codec, video: StreamInfo) -> tuple[int, int]:

@@ -227,10 +227,11 @@ def _as_begun(spec: BackendSpec, plan: Plan) -> BackendSpec:
 
 
 def segment_stages(
-    job: Job, segment: Segment, path: Path, backend: Backend, report: Report,
+    job: Job, segment: Segment, path: Path | None, backend: Backend, report: Report,
     turn: AbstractContextManager[Any] | None = None, saved: Saved | None = None,
 ) -> Generator[Frame, None, None]:  # fmt: skip
-    """The stages of one segment, composed. Yields each frame as the encoder has taken it. The rest: see `enlarged`."""
+    """The stages of one segment, composed. Yields each frame as the encoder has taken it. path: see `encode`. The rest:
+    see `enlarged`."""
     video, spec = job.info.video, job.backend
     with enlarged(job, segment, backend, report, turn, saved) as upscaled:
         yield from encode(

@@ -111,6 +111,14 @@ def test_probe_says_what_is_kept_and_assumed(episode):
     assert into_mp4.returncode == 0
 
 
+@pytest.mark.parametrize(("name", "words"), [("a.mov", "cannot live in .mov"), ("a.mkv", "kept")])
+def test_probe_plans_for_the_sources_own_container(tmp_path, name, words):
+    write_episode(tmp_path / "b.mkv", subtitles=[Track("ass", "en")])
+    (tmp_path / "b.mkv").rename(tmp_path / name)
+    done = vidsr("probe", tmp_path / name)
+    assert done.returncode == 0 and f"subtitle ass eng: {words}" in done.stdout
+
+
 def test_probe_machine_and_models():
     machine = vidsr("probe", "--machine")
     assert "cpu: ready" in machine.stdout and "cuda" in machine.stdout

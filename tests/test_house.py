@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 GROUND = {
     "errors", "frames", "report", "media", "ebml", "colorspec", "batch", "prefetch", "checkpoint", "models", "color",
-    "hardware", "files", "engine_file", "stillness", "rectangles", "statedict", "stall",
+    "hardware", "files", "engine_file", "stillness", "rectangles", "statedict", "stall", "containers",
 }  # fmt: skip
 STAGES = {"probe", "segments", "decode", "upscale", "reuse", "encode", "stitch", "verify", "stills"}
 # A stage's own parts, and the proof, which reads both files as probe and decode do.

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -249,6 +250,51 @@ def test_a_rare_subtitle_is_not_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(live._Copies, "until", watched)
     streamed(source, tmp_path / "b.mkv")
     assert len(ahead) == 241 and max(ahead[:-1]) < 0.3
+
+
+def positions(path: Path) -> list[int]:
+    """How far this process has read `path`, bytes, wherever it has it open."""
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # closed meanwhile
+            if os.readlink(f"/proc/self/fd/{number}") == str(path):
+                found.append(int(Path(f"/proc/self/fdinfo/{number}").read_text().split()[1]))
+    return found
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fdinfo"), reason="needs Linux to tell how far a file was read")
+def test_sound_that_ends_early_does_not_have_the_rest_read_at_once(tmp_path):
+    """Behind the few pictures that a pipe holds, at most ten seconds may be looked through for sound."""
+    long = write_episode(tmp_path / "long.mkv", frames=1440, size=(128, 96), codec="ffv1").path
+    short = write_episode(tmp_path / "short.mkv", frames=2, audio=[Track("aac", "ja")]).path
+    source = tmp_path / "a.mkv"
+    with av.open(str(long)) as a, av.open(str(short)) as b, av.open(str(source), "w") as result:
+        taken = a.streams.video[0], b.streams.audio[0]
+        added = {kind.type: result.add_stream_from_template(kind, opaque=True) for kind in taken}
+        found = [p for file, kind in zip((a, b), taken) for p in file.demux(kind) if p.size]
+        for packet in sorted(found, key=lambda p: float(p.dts * p.time_base)):
+            packet.stream = added[packet.stream.type]
+            result.mux(packet)
+    job = live_job(source, codec="ffv1", preset=None, reuse="off")
+    out, pipe = os.pipe()
+    reader, done = Reader(out, most=1), []
+
+    def work():
+        done.append(stream(job, pipe, open_backend, Report()))
+        os.close(pipe)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    seen, now = None, positions(source)
+    while not now or now != seen or not reader.data:
+        time.sleep(0.5)
+        seen, now = now, positions(source)
+    assert not done and max(now) < source.stat().st_size / 3
+    reader.go_on.set()
+    thread.join()
+    reader.join()
+    (tmp_path / "b.mkv").write_bytes(reader.data)
+    assert done == [True] and media.packets(tmp_path / "b.mkv")[1] == media.packets(source)[1]
 
 
 class Watched:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from fractions import Fraction
 
 import av
 import pytest
@@ -15,13 +16,16 @@ import pytest
 from tests.media import write_episode
 from vidsr import jobs
 from vidsr.backends import open_backend
+from vidsr.decode import decode
 from vidsr.encode import CODECS
 from vidsr.errors import BackendError, ResumeError
 from vidsr.jobs import Options, choose_jobs, prepare
 from vidsr.pipeline import Progress, run
+from vidsr.probe import probe
 from vidsr.report import Report
 
 FRAMES = 1000
+VFR = [0, 42, 83, 125, 209, 292, 325, 359, 392, 425, 500, 501, 580, 700, 742, 784, 900, 1000, 1100, 1200]
 DEFECT = 700  # of the frames, in the third segment
 
 
@@ -119,6 +123,33 @@ def test_the_journal_is_the_same(episode, tmp_path):
             entry.pop("sha256", None)  # Matroska gives every file a number of its own
         folders.append(found)
     assert len(folders[0]) == 5 and folders[0] == folders[1]
+
+
+def test_durations_stay_with_their_times(tmp_path):
+    """Of a file that gives every second picture the time of the one before it."""
+    plain = write_episode(tmp_path / "plain.mp4", options={"bf": "0"}, pts=VFR, time_base=Fraction(1, 1000)).path
+    source = tmp_path / "swapped.mp4"
+    with av.open(str(plain)) as file, av.open(str(source), "w") as result:
+        stream = result.add_stream_from_template(file.streams.video[0], opaque=True)
+        packets = [packet for packet in file.demux(video=0) if packet.size]
+        times = [packet.pts for packet in packets]
+        late = max(b - a for a, b in zip(times, times[1:]))  # for none to be shown before it is decoded
+        for number, packet in enumerate(packets):
+            packet.pts, packet.stream = times[number ^ 1] + late, stream
+            result.mux(packet)
+    info = probe(source)
+    decoded = [(frame.pts, frame.duration) for frame in decode(source, info.video, None, None, None, Report())]
+    assert decoded != sorted(decoded) and not info.video.monotonic
+
+    def interrupt(where: Progress) -> None:
+        if where.step == "joining":
+            raise RuntimeError("keep the work folder")
+
+    job = prepare(source, Options(output=tmp_path / "b.mp4", scale=2, backend="nearest"), Report())
+    with pytest.raises(RuntimeError, match="keep"):
+        run(job, open_backend, Report(), interrupt)
+    entry = json.loads((tmp_path / "b.mp4.vidsr" / "segment-00000.json").read_text())
+    assert list(zip(entry["pts"], entry["durations"])) == sorted(decoded)
 
 
 def test_the_backend_is_opened_once_entered_one_at_a_time_and_closed(episode, expected, tmp_path):

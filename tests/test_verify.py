@@ -80,6 +80,23 @@ def test_a_lost_track(pair, tmp_path):
     assert not failures(pair[0], tmp_path / "c.mkv", dropped={1})
 
 
+def test_what_the_container_cannot_hold_may_be_missing_and_is_told_of(tmp_path):
+    source = write_episode(
+        tmp_path / "a.mkv", audio=[Track("aac", "ja", flags=("default",))], subtitles=[Track("ass", "en")],
+        attachments=[("a.ttf", "font/ttf", b"x" * 500)],
+    ).path  # fmt: skip
+    into_mp4 = upscaled(source, tmp_path / "b.mp4", drop=frozenset({"unsupported"})).path
+    refused = {"attachment a.ttf", "subtitle ass eng"}
+    told = {check.name: check for check in verify(source, into_mp4).checks if "MP4 cannot hold it" in check.detail}
+    assert set(told) == refused and all(check.passed for check in told.values())
+    assert set(failures(source, into_mp4, dropped=())) == refused
+    done = vidsr("verify", source, into_mp4)
+    assert done.returncode == 0 and "ok    attachment a.ttf: MP4 cannot hold it" in done.stdout
+    assert vidsr("verify", source, into_mp4, "--drop", 2).returncode == 1  # the subtitle, not the font
+    silent = remuxed(into_mp4, tmp_path / "c.mp4", without="audio")
+    assert set(failures(source, silent)) == {"audio aac jpn"}
+
+
 def test_a_lost_audio_packet(pair, tmp_path):
     seen = []
 

@@ -32,7 +32,7 @@ from vidsr.probe import probe as probe_file
 from vidsr.report import Report
 from vidsr.stills import SUFFIXES as STILLS
 from vidsr.stills import read_still, upscale_still, write_still
-from vidsr.stitch import DROP_WORDS, STDOUT, choose_tracks
+from vidsr.stitch import DROP_WORDS, STDOUT, choose_tracks, default_suffix
 from vidsr.verify import verify as verify_files
 
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?)")
@@ -316,7 +316,7 @@ def probe(file: Path | None, output: Path | None, machine: bool) -> None:
 
     def show() -> None:
         info = probe_file(file)
-        target = output or default_output(file, 4)
+        target = output or file.with_suffix(default_suffix(file))  # only the suffix counts
         console.print_source(info)
         keep = choose_tracks(info, target, {"unsupported"})
         console.print_keep(info, keep, target)
@@ -328,7 +328,7 @@ def probe(file: Path | None, output: Path | None, machine: bool) -> None:
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("result", type=click.Path(path_type=Path))
 @click.option("--scale", type=int, help="Expected enlargement. [default: whatever the sizes say]")
-@click.option("--drop", multiple=True, type=int, metavar="N", help="Source tracks that may be missing.")
+@click.option("--drop", multiple=True, type=int, metavar="N", help="Source tracks that may be missing. [default: those that the result's container cannot hold]")
 @click.option("--start", type=Seconds(), default=0.0, help="The part of SOURCE that was upscaled.")
 @click.option("--duration", type=Seconds())
 def verify(source: Path, result: Path, scale: int | None, drop: tuple[int, ...], start: float, duration: float | None) -> None:
@@ -336,7 +336,7 @@ def verify(source: Path, result: Path, scale: int | None, drop: tuple[int, ...],
 
     def prove() -> None:
         span = TimeRange(start, None if duration is None else start + duration)
-        proof = verify_files(source, result, scale, set(drop), span)
+        proof = verify_files(source, result, scale, set(drop) or None, span)
         for check in proof.checks:
             click.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
         if not proof.passed:

@@ -9,16 +9,15 @@ from typing import Any
 
 import av
 import numpy as np
-from av.codec.context import ThreadType
 
 from vidsr.errors import SourceError
 from vidsr.frames import Frame, PixelFormat, StreamInfo
 from vidsr.hardware import decoder_missing, gpu_decoder
-from vidsr.media import discard_others, open_input, packets
+from vidsr.media import discard_others, open_input, packets, use_one_thread
 from vidsr.report import Report
 
-# Up to this many luma samples a picture decodes at over a thousand a second on one core: threads would only add delay,
-# and a GPU has nothing to save, while each decoder on it costs memory there and the way back to the host.
+# Up to this many luma samples a picture decodes at over a thousand a second on one core: a GPU has nothing to save,
+# while each decoder on it costs memory there and the way back to the host.
 ONE_THREAD_SAMPLES = 1024 * 576
 _GPU_LAYOUTS = {"nv12": PixelFormat("yuv", 8, (1, 1)), "p010le": PixelFormat("yuv", 10, (1, 1))}
 _COMPARED = 8  # frames decoded both ways before a GPU is trusted with a file
@@ -129,9 +128,7 @@ def _decode(
 
     with open_input(path) as container:
         stream: Any = container.streams[video.index]
-        # Frame threads make the concealment of damaged frames depend on timing; slices do not.
-        small = video.width * video.height <= ONE_THREAD_SAMPLES
-        stream.thread_type = ThreadType.NONE if small else ThreadType.AUTO
+        use_one_thread(stream)
         decoder = _gpu_decoder(stream, video) if on_gpu else stream
         discard_others(container, stream)
         if seek is not None:

@@ -27,7 +27,7 @@ from vidsr.samples import stretches
 from vidsr.segments import file_sha256
 from vidsr.stillness import Tolerance, choose_tolerance
 from vidsr.stills import SUFFIXES as STILLS
-from vidsr.stitch import FORMATS, STDOUT, choose_tracks, output_format
+from vidsr.stitch import STDOUT, choose_tracks, default_suffix, output_format
 
 SCALES = range(2, MOST_SCALE + 1)
 MOST_JOBS = 8  # chosen unasked
@@ -66,9 +66,8 @@ class Options:
 
 
 def default_output(source: Path, scale: int, suffix: str | None = None) -> Path:
-    """`episode.mkv` -> `episode.4x.mkv` beside it; containers that vidsr does not write become .mkv."""
-    chosen = suffix or (source.suffix.lower() if source.suffix.lower() in FORMATS else ".mkv")
-    return source.with_name(f"{source.stem}.{scale}x{chosen}")
+    """`episode.mkv` -> `episode.4x.mkv` beside it. suffix: see stitch.default_suffix."""
+    return source.with_name(f"{source.stem}.{scale}x{suffix or default_suffix(source)}")
 
 
 def check_output(source: Path, output: Path, overwrite: bool) -> None:

@@ -37,8 +37,8 @@ from vidsr.segments import one_segment
 from vidsr.stitch import add_streams, copied_packets, lost_details, muxer_options, set_chapters, when
 
 READ_AHEAD = 16 << 20  # bytes of copied packets at most that wait for their time
-PAST_END = 10.0  # seconds behind a span in which the file may still hold what belongs into it
-BEFORE_START = 60.0  # the same before it
+FURTHER_ON = 10.0  # seconds of pictures behind which the file may still hold what goes with them
+BEFORE_START = 60.0  # seconds before a span in which it may hold what belongs into it
 REORDERED = 16  # frames; more than any decoder reorders
 JUDGED_AFTER = 10.0  # seconds of work, to know whether it keeps up with the player
 _MUXER = {
@@ -206,8 +206,9 @@ def _length(source: InputContainer, info: SourceInfo, span: TimeRange, first: fl
 class _Copies:
     """The source's other packets, given in the order of their times whatever their order in the file.
 
-    The source's own video tells how far the file has been read. What lies ahead of its time waits here, READ_AHEAD
-    bytes at most: of a file that holds its tracks further apart a packet may then come late, but none is lost.
+    The source's own video tells how far the file has been read: as far as the picture has come, or for sound that is
+    missing FURTHER_ON, since it may have ended. What lies ahead waits here, READ_AHEAD bytes at most. Of a file that
+    holds its tracks further apart a packet may then come late, but none is lost.
     """
 
     def __init__(
@@ -224,7 +225,7 @@ class _Copies:
         self._queues: dict[int, deque[Any]] = {index: deque() for index in others.values()}
         # A player waits for sound; a subtitle may not come for minutes.
         self._paced = [self._queues[others[t.index]] for t in info.tracks if t.kind == "audio" and t.index in others]
-        self._behind = inf if span.end is None else span.end - span.start + PAST_END
+        self._behind = inf if span.end is None else span.end - span.start + FURTHER_ON
         self._clock, self._held, self._ended = -inf, 0, not others
 
     def until(self, time: float) -> Iterator[Any]:
@@ -242,7 +243,10 @@ class _Copies:
     def _lacks(self, time: float) -> bool:
         if self._ended or self._held >= READ_AHEAD:
             return False
-        return self._clock < time or any(not queue or when(queue[-1]) <= time for queue in self._paced)
+        if self._clock < time:
+            return True
+        missing = any(not queue or when(queue[-1]) <= time for queue in self._paced)
+        return missing and self._clock < time + FURTHER_ON
 
     def _read(self) -> None:
         packet = next(self._packets, None)

@@ -12,6 +12,7 @@ from typing import Any
 
 import av
 import av.logging
+from av.codec.context import ThreadType
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 
@@ -24,7 +25,7 @@ av.logging.restore_default_callback()
 av.logging.set_libav_level(av.logging.PANIC)
 os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints past FFmpeg's log: errors only
 
-MAX_DEMUX_ERRORS = 32
+STUCK_AFTER = 100_000  # errors in a row; MP4 has one for each sample of a damaged stretch, an hour of sound 170,000
 
 
 def open_input(path: str | Path) -> InputContainer:
@@ -63,17 +64,27 @@ def packets(
     """Demux `streams` (none: nothing, where PyAV would give all), going on after damaged stretches.
 
     `on_error` hears of each damaged stretch. The empty packets that PyAV ends with, to flush decoders, come too.
+    SourceError when the demuxer comes no further, so that what is behind is never taken for the file's end.
     """
-    errors = 0
-    while streams and errors < MAX_DEMUX_ERRORS:
+    failures = 0  # since the last packet
+    while streams:
         try:
-            yield from container.demux(*streams)
+            for packet in container.demux(*streams):
+                failures = 0
+                yield packet
             return
         except av.error.EOFError:
             return
         except (av.FFmpegError, OSError) as error:
-            errors += 1
-            on_error(error)
+            failures += 1
+            if failures == 1:
+                on_error(error)
+            if failures == STUCK_AFTER:
+                reason = getattr(error, "strerror", None) or error
+                raise SourceError(
+                    f"{container.name}: cannot be read to its end, {failures} errors follow each other ({reason}); "
+                    "copy or download it again, or remux it"
+                ) from error
 
 
 @dataclass(frozen=True)
@@ -113,3 +124,10 @@ def discard_others(container: InputContainer, kept: Stream) -> None:
     for stream in container.streams:
         if stream is not kept:
             stream.discard = av.stream.Discard.all
+
+
+def use_one_thread(stream: Any) -> None:
+    """Decode `stream` in one thread. With several, whatever their kind and number, what a decoder makes of damage
+    depends on which of them comes first: frame threads in any codec, slice threads in HEVC and MPEG-2."""
+    stream.thread_type = ThreadType.NONE
+    stream.codec_context.thread_count = 1  # dav1d asks for nothing else

@@ -207,7 +207,8 @@ def _make_segments(
                 except EncoderStalled:
                     forget(len(frames), saved)
                     raise
-                pts = tuple(sorted(frame.pts for frame in frames))
+                frames.sort(key=lambda frame: frame.pts)  # they come in the order they decode in
+                pts = tuple(frame.pts for frame in frames)
                 digest = file_sha256(path) if pts else ""
                 result = SegmentResult(segment.index, pts, tuple(f.duration for f in frames), digest, dict(own.counts))
                 work.save_result(result)

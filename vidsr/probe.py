@@ -16,7 +16,7 @@ from av.stream import Disposition, Stream
 from vidsr.colorspec import resolve_color
 from vidsr.errors import SourceError
 from vidsr.frames import HdrMetadata, PixelFormat, SourceInfo, StreamInfo, Track
-from vidsr.media import is_cover, kind_of, open_input, packets
+from vidsr.media import is_cover, kind_of, open_input, packets, use_one_thread
 
 FRAMES_LOOKED_AT = 48
 _LOST = {
@@ -84,6 +84,7 @@ def _look(container: InputContainer, stream: Any) -> _Sample:
     def damaged(error: Exception) -> None:
         sample.damaged += 1
 
+    use_one_thread(stream)
     for packet in packets(container, [stream], damaged):
         try:
             frames = packet.decode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import io
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -15,6 +14,7 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
+from vidsr.containers import NAMES, cannot_hold
 from vidsr.errors import OutputError, UsageError
 from vidsr.files import write_failure
 from vidsr.frames import SourceInfo, StreamInfo, TimeRange, Track
@@ -53,6 +53,11 @@ def output_format(path: Path) -> str:
         raise UsageError(f"{path}: vidsr writes {', '.join(FORMATS)}; give the result one of these suffixes") from None
 
 
+def default_suffix(source: Path) -> str:
+    """Of the result's name: the source's own; containers that vidsr does not write become .mkv."""
+    return source.suffix.lower() if source.suffix.lower() in FORMATS else ".mkv"
+
+
 def choose_tracks(info: SourceInfo, output: Path, drop: Collection[str]) -> Keep:
     """Decide for each track whether the result's container holds it, by asking the muxer itself.
 
@@ -69,7 +74,7 @@ def choose_tracks(info: SourceInfo, output: Path, drop: Collection[str]) -> Keep
             if track.kind in drop or str(track.index) in drop:
                 dropped.append(track)
                 continue
-            reason = _cannot_hold(container, stream, track)
+            reason = cannot_hold(container, stream, track)
             if reason is None:
                 copy.append(track.index)
             elif "unsupported" in drop:
@@ -77,7 +82,7 @@ def choose_tracks(info: SourceInfo, output: Path, drop: Collection[str]) -> Keep
             else:
                 cure = "" if track.kind in ("data", "unknown") else _CURES[container] + ", or "
                 raise UsageError(
-                    f"{info.path}: {_what(track)} cannot live in {_name(container)}{reason}: "
+                    f"{info.path}: {_what(track)} cannot live in {NAMES[container]}{reason}: "
                     f"{cure}leave it out with --drop {track.index} (all such: --drop unsupported)"
                 )
     return Keep(container, tuple(copy), tuple(dropped))
@@ -87,10 +92,6 @@ def _what(track: Track) -> str:
     names = {"ass": "ASS", "ssa": "ASS", "subrip": "SRT", "hdmv_pgs_subtitle": "PGS", "dvd_subtitle": "VobSub"}
     name = names.get(track.codec, "" if track.codec == "?" else track.codec)
     return f"{name} ({track.kind} track #{track.index})" if name else f"{track.kind} track #{track.index}"
-
-
-def _name(container: str) -> str:
-    return {"matroska": "MKV", "mp4": "MP4", "mov": "MOV"}[container]
 
 
 def _is_chapter_text(stream: Stream, info: SourceInfo) -> bool:
@@ -103,24 +104,6 @@ def _tag(stream: Stream) -> str:
         return str(stream.codec_tag or "").strip("\0")
     except (AttributeError, ValueError):
         return ""
-
-
-def _cannot_hold(container: str, stream: Stream, track: Track) -> str | None:
-    """Why the muxer refuses this stream (" (…)" or ""), None when it takes it: a trial of its header in memory."""
-    if track.kind == "attachment":
-        return None if container == "matroska" else ""
-    if track.kind == "cover":
-        return None
-    if track.kind == "unknown" or track.codec == "?" or (track.kind == "data" and container == "matroska"):
-        return ""
-    try:
-        with av.open(io.BytesIO(), "w", format=container) as trial:
-            trial.add_stream_from_template(stream, opaque=True)
-            trial.start_encoding()
-    except (ValueError, av.FFmpegError, OSError) as error:
-        text = str(getattr(error, "strerror", None) or error)
-        return "" if "does not support" in text else f" ({text})"
-    return None
 
 
 def stitch(

@@ -14,6 +14,7 @@ from typing import Any
 import av
 
 from vidsr.compare import compare_pictures
+from vidsr.containers import NAMES, cannot_hold, container_of
 from vidsr.decode import decode
 from vidsr.frames import SourceInfo, StreamInfo, TimeRange
 from vidsr.media import Clock, is_cover, kind_of, open_input, packets, read_clock
@@ -56,7 +57,7 @@ def verify(
     """Compare `result` with `source` down to packets, tags and pictures.
 
     scale: expected enlargement; None takes what the sizes say. dropped: indices of source tracks that may be missing;
-    None: those of kinds the result's container cannot hold. SourceError when either file is no video.
+    None: those that the result's container cannot hold. SourceError when either file is no video.
     """
     before, after = probe(source), probe(result)
     checks = [_size(before.video, after.video, scale)]
@@ -197,6 +198,7 @@ def _tracks(
     """Each copied stream: payload, times, language, title, dispositions."""
     source = [c for c in _copies(before, span, shift) if dropped is None or c.index not in dropped]
     result = _copies(after, TimeRange(), 0.0)
+    refused = _refused(before, after) if dropped is None else set()
     checks = []
     unmatched = Counter(id(copy) for copy in result)
     for copy in source:
@@ -208,6 +210,9 @@ def _tracks(
         if match is None and not copy.packets and copy.kind != "attachment":
             checks.append(Check(label, True, "empty in the source, left out"))
             continue
+        if match is None and copy.index in refused:
+            checks.append(Check(label, True, f"{NAMES[container_of(after)]} cannot hold it, left out"))
+            continue
         if match is None:
             counts = f"{copy.packets} -> {alike[0].packets if alike else 0} packets"
             checks.append(Check(label, False, f"not in the result with the same content ({counts})"))
@@ -215,6 +220,14 @@ def _tracks(
         unmatched[id(match)] = 0
         checks.append(_track_check(label, copy, match))
     return checks
+
+
+def _refused(before: SourceInfo, after: SourceInfo) -> set[int]:
+    """The indices of the source's tracks that the result's container cannot hold."""
+    container = container_of(after)
+    with open_input(before.path) as source:
+        others = [track for track in before.tracks if track.index != before.video.index]
+        return {t.index for t in others if cannot_hold(container, source.streams[t.index], t) is not None}
 
 
 def _is_rewritten(copy: _Copied, before: SourceInfo) -> bool:

@@ -109,6 +109,9 @@ class Standing:
             raise EncoderStalled("the encoder stands still")
         return self._inner.submit(batch)
 
+    def settle(self, width, height):
+        return self._inner.settle(width, height)
+
     def close(self):
         self._inner.close()
 

@@ -104,9 +104,9 @@ def upscale(signals: _Signals, inputs: tuple[Path, ...], quiet: bool, verbose: b
         each, refused = _each_target(inputs, options)
     except VidsrError as error:
         _fail(error)
-    for error in refused:
-        click.echo(f"vidsr: {error}", err=True)
-        worst = max(worst, error.exit_code)
+    for reason in refused:
+        click.echo(f"vidsr: {reason}", err=True)
+        worst = max(worst, reason.exit_code)
     for path, own in each:
         try:
             if own.output == STDOUT:

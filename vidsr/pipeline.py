@@ -116,8 +116,8 @@ def run(
         dropped = {track.index for track in job.keep.dropped}
         proof = verify(job.info.path, partial, job.backend.scale, dropped, job.span) if job.check else None
         if proof is not None and not proof.passed:
-            found = "; ".join(f"{check.name}: {check.detail}" for check in proof.failures)
-            raise VerifyError(f"{partial}: does not prove to be {job.info.path.name} ({found}); kept there to look at")
+            wrong = "; ".join(f"{check.name}: {check.detail}" for check in proof.failures)
+            raise VerifyError(f"{partial}: does not prove to be {job.info.path.name} ({wrong}); kept there to look at")
         _place(job, partial)
     except BaseException:
         work.close()

@@ -99,3 +99,6 @@ class Immediate:
     def submit(self, batch: FrameBatch) -> Pending:
         result = self(batch)
         return lambda: result
+
+    def settle(self, width: int, height: int) -> dict[str, Any]:
+        return {"backend": type(self).__name__}

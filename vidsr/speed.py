@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from math import inf
 from threading import Lock
 
 from vidsr.backends.base import Backend, BackendSpec
@@ -20,6 +21,8 @@ from vidsr.report import Report
 from vidsr.segments import Segment
 
 PIECE = (192, 96)  # of the first picture that a model is tried on, which may be very slow
+TOO_LONG = 10.0  # seconds for a whole picture
+TRYING = 2.0  # seconds, to find out
 OTHERS = 0.1  # of the cores' time, that other programs may have where a machine counts as quiet
 
 
@@ -28,8 +31,8 @@ class Speed:
     """How long a frame takes.
 
     seconds: a frame, as measured in each of several stretches; never empty, all above 0. busy: other programs had the
-    cores meanwhile. partial: known is only how long a model takes for a whole picture, from a piece of one; where
-    pictures stand still it is faster.
+    cores meanwhile. partial: there was time for whole pictures only, or for a piece of one; what stands still is
+    faster.
     """
 
     seconds: tuple[float, ...]
@@ -55,24 +58,27 @@ def measure(
     """How fast `job` is on `stretches`, in about `seconds`; None where none of them decodes.
 
     Each stretch's first frame does not count, which is computed whole and has to wait for its encoder to open. Two are
-    measured at least. Raises what the backend or the encoder raises.
+    measured at least, where they do not take several times as long. Raises what the backend or the encoder raises.
     """
     with closing(open_backend(job.backend)) as backend:
         device = backend.in_flight > 1
         others = _Others()
-        if not device and (whole := _whole_frame(job, stretches, backend, seconds)) > seconds:
+        if not device and (whole := _whole_frame(job, stretches, backend)) > TOO_LONG:
             return Speed((whole,), others.busy, partial=True)
         rounds = [stretches[i : i + job.workers] for i in range(0, len(stretches), job.workers)]
         if device:  # libraries choose kernels in the first round, and work is recorded
             _frame_seconds(job, rounds[0], backend, time.perf_counter() + seconds)
-        found: list[float] = []
+        found: list[tuple[float, bool]] = []
         begin, others = time.perf_counter(), _Others()
         for chosen in rounds:
             one = _frame_seconds(job, chosen, backend, begin + 2 * seconds)
             found += [] if one is None else [one]
             if time.perf_counter() - begin > seconds * (1 if len(found) > 1 else 2):
                 break
-        return Speed(tuple(found), others.busy) if found else None
+        counted = tuple(value for value, first in found if not first)
+        if found and not counted:
+            return Speed(tuple(value for value, _ in found), others.busy, partial=True)
+        return Speed(counted, others.busy) if counted else None
 
 
 class _Others:
@@ -87,12 +93,14 @@ class _Others:
         return used > OTHERS * (time.perf_counter() - self._begin) * cores()
 
 
-def _frame_seconds(job: Job, chosen: Sequence[Segment], backend: Backend, end: float) -> float | None:
-    """Seconds a frame of these stretches, worked on as the run would: those of all workers at once. None where none
-    decodes. end: when to stop, whatever is done, by the clock of `perf_counter`."""
+def _frame_seconds(
+    job: Job, chosen: Sequence[Segment], backend: Backend, end: float
+) -> tuple[float, bool] | None:  # fmt: skip
+    """(seconds a frame of these stretches, worked on as the run would: those of all workers at once; whether there was
+    time for first frames only); None where nothing decodes. end: when to stop, by the clock of `perf_counter`."""
     turn = Lock()
 
-    def frames_a_second(segment: Segment) -> Generator[None, None, float]:
+    def frames_a_second(segment: Segment) -> Generator[None, None, tuple[float, bool]]:
         times = [time.perf_counter()]
         try:
             with closing(segment_stages(job, segment, None, backend, Report(), turn)) as stages:
@@ -104,20 +112,19 @@ def _frame_seconds(job: Job, chosen: Sequence[Segment], backend: Backend, end: f
                 else:
                     times[-1] = time.perf_counter()  # the encoder gave all it held
         except (SourceError, EncoderStalled):  # the run tells, if that is in its way
-            return 0.0
-        first = 1 if len(times) > 2 else 0
-        taken = len(times) - 1 - first
-        return taken / (times[-1] - times[first]) if taken else 0.0
+            return 0.0, False
+        only = len(times) == 2
+        taken = len(times) - 1 if only else len(times) - 2
+        return taken / (times[-1] - times[0 if only else 1]) if taken > 0 else 0.0, only
 
-    fps = sum(in_parallel(frames_a_second, chosen, job.workers))
-    return 1 / fps if fps else None
+    found = [one for one in in_parallel(frames_a_second, chosen, job.workers) if one[0]]
+    return (1 / sum(fps for fps, _ in found), all(only for _, only in found)) if found else None
 
 
-def _whole_frame(job: Job, stretches: Sequence[Segment], backend: Backend, enough: float) -> float:
+def _whole_frame(job: Job, stretches: Sequence[Segment], backend: Backend) -> float:
     """About how many seconds the backend takes for a whole picture, from a piece of one; 0 where none decodes.
 
-    Where that is more than `enough`, from larger pieces, as far as there is time: threads that have to wait for each
-    other on a busy machine do so as long for a small one.
+    The quickest of several tries, since all that goes wrong makes them slower, as soon as that is not TOO_LONG.
     """
     video, segment = job.info.video, stretches[0]
     try:
@@ -127,18 +134,14 @@ def _whole_frame(job: Job, stretches: Sequence[Segment], backend: Backend, enoug
         return 0.0
     if frame is None:
         return 0.0
-    (width, height), end = PIECE, time.perf_counter() + enough
-    while True:
-        width, height = min(width, video.width), min(height, video.height)
-        shapes = video.format.plane_shapes(width, height)
-        planes = tuple(plane[:rows, :columns] for plane, (rows, columns) in zip(frame.planes, shapes))
-        batch = FrameBatch((replace(frame, planes=planes),), video.format, video.color)
-        backend(batch)  # libraries choose how to do it
+    width, height = min(PIECE[0], video.width), min(PIECE[1], video.height)
+    shapes = video.format.plane_shapes(width, height)
+    planes = tuple(plane[:rows, :columns] for plane, (rows, columns) in zip(frame.planes, shapes))
+    batch = FrameBatch((replace(frame, planes=planes),), video.format, video.color)
+    whole, end = inf, time.perf_counter() + TRYING
+    backend(batch)  # libraries choose how to do it
+    while whole > TOO_LONG and (whole == inf or time.perf_counter() < end):
         begin = time.perf_counter()
         backend(batch)
-        now = time.perf_counter()
-        whole = (now - begin) * video.width * video.height / (width * height)
-        larger_takes = 8 * (now - begin)  # at most, twice as wide and high and done twice
-        if whole <= enough or now + larger_takes > end or (width, height) == (video.width, video.height):
-            return whole
-        width, height = 2 * width, 2 * height
+        whole = min(whole, (time.perf_counter() - begin) * video.width * video.height / (width * height))
+    return whole

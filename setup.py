@@ -41,6 +41,7 @@ setup(
         + ["onnx>=1.18", "onnxscript>=0.5"],
         "train": ["accelerate>=1.0", "torchmetrics>=1.4", "tensorboard>=2.16", "pillow>=11", "imagehash>=4.3"]
         + ["skia-python>=138"],
+        "bench": ["matplotlib>=3.8"],
         "cluster": ["ray"],
         # Architectures other than ours. Brings torchvision, which loads beside one release of PyTorch only.
         "spandrel": ["spandrel>=0.4"],

@@ -114,7 +114,8 @@ def _run(recipe: str, given: dict[str, Any]) -> None:
             return
         if resume:
             chosen = replace(chosen, steps=given["steps"], minutes=given["minutes"])
-        train = importlib.import_module(f"train.{recipe.replace('-', '_')}").train
+        from train.recipes import train
+
         train(chosen, resume, click.echo)
 
     _guarded(work)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -256,7 +256,7 @@ def caption(device: str) -> str:
     return f"{device}, torch {facts.get('torch', '?')}, vidsr {facts['vidsr']}"
 
 
-def bars(rows: list[dict[str, Any]], key: Callable[[dict[str, Any]], str] | None = None) -> list[Bars]:
+def bars(rows: list[dict[str, Any]]) -> list[Bars]:
     """A panel for each model and backend."""
     panels: dict[str, list[dict[str, Any]]] = {}
     for row in rows:

@@ -174,21 +174,24 @@ def as_video_frame(planes: Sequence[np.ndarray], format: PixelFormat = YUV420, n
 
 def write_clip(path: Path, scene: Scene, length: int) -> None:
     """`length` pictures of `scene` by x264 into `path`."""
-    encode(path, (scene.frame(i) for i in range(length)), {"preset": "veryfast", "crf": "20", "g": "240"}, (6, 6, 6, 1))
+    pictures = (as_video_frame(scene.frame(i).planes, number=i) for i in range(length))
+    encode(path, pictures, {"preset": "veryfast", "crf": "20", "g": "240"})
 
 
-def encode(path: Path, frames: Iterable[Frame], options: dict[str, str], tags: tuple[int, int, int, int]) -> None:
-    """YUV 4:2:0 of 8 bits by x264 into `path`, RATE frames a second. tags: colorspace, primaries, transfer, range."""
+def encode(
+    path: Path, pictures: Iterable[Any], options: dict[str, str], encoder: str = "libx264", tags: Sequence[int] = (6, 6, 6, 1),
+    rate: Fraction = Fraction(RATE), threads: int = 0,
+) -> None:  # fmt: skip
+    """Frames of PyAV's, all of one size and layout, into `path`. tags: colorspace, primaries, transfer, range."""
     import av
 
     with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=RATE, options=options)
+        stream: Any = container.add_stream(encoder, rate=rate, options=options)
         context = stream.codec_context
-        context.pix_fmt = "yuv420p"
+        context.thread_count = threads or context.thread_count
         context.colorspace, context.color_primaries, context.color_trc, context.color_range = tags
-        for i, frame in enumerate(frames):
-            picture = as_video_frame(frame.planes, number=i)
+        for i, picture in enumerate(pictures):
             if not i:
-                context.width, context.height = picture.width, picture.height
+                context.width, context.height, context.pix_fmt = picture.width, picture.height, picture.format.name
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))

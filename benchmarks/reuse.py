@@ -16,14 +16,13 @@ import click
 import torch
 
 from benchmarks.machine import RESULTS, load, load_words, write_result
-from benchmarks.measure import plain_spec
+from benchmarks.measure import in_turns, plain_spec
 from benchmarks.pictures import BT601, DEMO, YUV420, Source
 from benchmarks.reuse_measure import (
     SMALL,
     SSIM_EVERY,
     WORST,
     end_to_end,
-    in_turns,
     measure_quality,
     model_path,
     moving_frames,

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from benchmarks.measure import in_turns
 from benchmarks.quality_metrics import PERFECT, decibels, ssim
 from vidsr.backends.base import Backend, Immediate
 from vidsr.batch import batches
@@ -148,18 +149,6 @@ def measure_quality(groups: Sequence[FrameBatch], backend: Backend, tolerances: 
 
 
 # --- time ------------------------------------------------------------------------------------------------------------
-
-
-def in_turns(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each way in each round; they alternate, every second round backwards, so that what else the machine
-    does hits all."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for i in range(repeats):
-        for name in list(ways)[:: -1 if i % 2 else 1]:
-            start = time.perf_counter()
-            ways[name]()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
 
 
 def ratios(seconds: Mapping[str, list[float]], name: str) -> dict[str, Any]:

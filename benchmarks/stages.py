@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
@@ -21,6 +22,7 @@ import torch
 from torch import nn
 
 from benchmarks.machine import read_result, write_result
+from benchmarks.measure import in_turns
 from benchmarks.pictures import as_video_frame, decoded, encode
 from vidsr.backends import open_backend
 from vidsr.backends.pytorch import TorchBackend
@@ -65,7 +67,7 @@ def stages(clip: Path, models: tuple[str, ...], parts: tuple[str, ...], minutes:
 def measure_time(clip: Path, model: str, folder: Path) -> dict[str, Any]:
     """Seconds for the same frames through the backend alone and from decoding to the encoded segment file.
 
-    The two alternate in one process, so that whatever else the machine does hits both; medians and the ratio of each
+    These, decoding and encoding alternate in one process, so that whatever else the machine does hits both; medians and the ratio of each
     round are kept.
     """
     frames = FRAMES.get(model, 24)
@@ -79,28 +81,20 @@ def measure_time(clip: Path, model: str, folder: Path) -> dict[str, Any]:
     batches = [FrameBatch((frame,), job.info.video.format, job.info.video.color) for frame in every[:frames]]
     for batch in batches[:3]:
         backend(batch)
-    alone, whole, decoding, encoding = [], [], [], []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        enlarged = [backend(batch).frames[0] for batch in batches]
-        alone.append(time.perf_counter() - start)
-        start = time.perf_counter()
-        for _frame in segment_stages(job, segment, folder / "segment.mkv", backend, Report()):
-            pass
-        whole.append(time.perf_counter() - start)
-        start = time.perf_counter()
-        for _frame in decode(clip, job.info.video, None, segment.end, None, Report()):
-            pass
-        decoding.append(time.perf_counter() - start)
-        start = time.perf_counter()
-        _encode_alone(job, enlarged, folder / "encode.mkv")
-        encoding.append(time.perf_counter() - start)
+    enlarged = [backend(batch).frames[0] for batch in batches]
+    seconds = in_turns({
+        "backend": lambda: [backend(batch) for batch in batches],
+        "pipeline": lambda: deque(segment_stages(job, segment, folder / "segment.mkv", backend, Report()), 0),
+        "decode": lambda: deque(decode(clip, job.info.video, None, segment.end, None, Report()), 0),
+        "encode": lambda: _encode_alone(job, enlarged, folder / "encode.mkv"),
+    }, REPEATS)  # fmt: skip
     backend.close()
+    times = {name: median(each) for name, each in seconds.items()}
     return {
         "model": model, "clip": clip.name, "frames": frames, "size": f"{job.info.video.width}x{job.info.video.height}",
         "codec": f"{job.encoder.codec} {job.encoder.options.get('preset', '')}".strip(), "backend": backend.description,
-        "backend_s": median(alone), "pipeline_s": median(whole), "decode_s": median(decoding), "encode_s": median(encoding),
-        "ratio": median(whole) / median(alone), "ratios": [b / a for a, b in zip(alone, whole)], "fps": frames / median(whole),
+        **{f"{name}_s": time for name, time in times.items()}, "ratio": times["pipeline"] / times["backend"],
+        "ratios": [b / a for a, b in zip(seconds["backend"], seconds["pipeline"])], "fps": frames / times["pipeline"],
     }  # fmt: skip
 
 
@@ -108,10 +102,8 @@ def _encode_alone(job: Job, frames: list[Frame], path: Path) -> None:
     from vidsr.encode import encode as encode_segment
 
     video, spec = job.info.video, job.backend
-    for _frame in encode_segment(
-        frames, path, job.encoder, spec.result_format, spec.result_color, video.time_base, video.rate, Fraction(1)
-    ):
-        pass
+    result = spec.result_format, spec.result_color
+    deque(encode_segment(frames, path, job.encoder, *result, video.time_base, video.rate, Fraction(1)), 0)
 
 
 def _time_table(rows: list[dict[str, Any]]) -> list[str]:
@@ -200,7 +192,8 @@ def measure_color(clip: Path, folder: Path) -> list[dict[str, Any]]:
     rows = []
     for name, tags in COLORS.items():
         source, result = folder / "color.mkv", folder / "color.4x.mkv"
-        encode(source, originals, {"qp": "0", "preset": "ultrafast"}, tags)
+        pictures = (as_video_frame(frame.planes, number=i) for i, frame in enumerate(originals))
+        encode(source, pictures, {"qp": "0", "preset": "ultrafast"}, tags=tags)
         options = Options(output=result, overwrite=True, codec="ffv1", precision="fp32", backend="nearest")
         job = prepare(source, options, Report())
         job = replace(job, backend=replace(job.backend, name="cpu"))

@@ -15,12 +15,12 @@ from click.testing import CliRunner
 from benchmarks import reuse as command
 from benchmarks import reuse_measure
 from benchmarks.__main__ import main
+from benchmarks.measure import in_turns
 from benchmarks.pictures import BT601, DEMO, YUV420
 from benchmarks.quality_metrics import decibels
 from benchmarks.reuse_measure import (
     Instant,
     Quality,
-    in_turns,
     moving_frames,
     ratios,
     still_tiles,

@@ -21,10 +21,10 @@ from torch.nn.utils import parametrize
 from tests.packs import make_pack, picture
 from train import degrade, recipes
 from train.__main__ import main
-from train.branches import branch, merge
+from train.branches import branch, merged
 from train.checkpoints import Checkpoints
 from train.distil import stages, train
-from train.evaluate import Validation, judge
+from train.evaluate import judge
 from train.generators import build_generator, load_teacher, reduce_scale
 from train.losses import content_with_teacher
 from train.options import STUDENTS, Options
@@ -32,6 +32,7 @@ from train.pack import Pack
 from train.pairs import CleanPairs, VideoPairs
 from train.run import publish
 from train.sources import Method, picture_pairs
+from train.validation import Validation
 from vidsr.checkpoint import load_generator, save_generator
 from vidsr.models import Compact
 from vidsr.models.fold import fold
@@ -84,10 +85,11 @@ def test_merged_branches_are_the_branched_generator(channels: int, layers: int, 
     branched = stirred(branch(Compact(channels, layers)), seed).eval()
     x = torch.rand(1, 3, 9, 12)
     expected = branched(x)
-    merged = merge(copy.deepcopy(branched))
-    torch.testing.assert_close(merged(x), expected, rtol=0, atol=1e-5)
-    assert merged.state_dict().keys() == Compact(channels, layers).state_dict().keys()
-    assert not any(parametrize.is_parametrized(module) for module in merged.modules())
+    plain = merged(branched)
+    torch.testing.assert_close(plain(x), expected, rtol=0, atol=1e-5)
+    assert torch.equal(branched(x), expected)  # it keeps its branches
+    assert plain.state_dict().keys() == Compact(channels, layers).state_dict().keys()
+    assert not any(parametrize.is_parametrized(module) for module in plain.modules())
 
 
 def test_branches_begin_as_the_generator_they_are_given() -> None:
@@ -108,7 +110,7 @@ def test_branches_are_added_up_in_float32_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         weight = branched.body[2].weight
     assert weight.dtype == torch.float32
-    assert torch.equal(weight, merge(copy.deepcopy(branched)).body[2].weight)
+    assert torch.equal(weight, merged(branched).body[2].weight)
 
 
 @pytest.mark.parametrize("recipe", ["resnet", "srwgan-gp"])
@@ -174,9 +176,9 @@ def test_pairs_at_2x(kind: type, pack: Pack, options: Options) -> None:
 
 
 def test_validation_and_evaluation_at_2x(pack: Pack) -> None:
-    validation = Validation(pack, (), "video", scale=2)
+    validation = Validation.of_pack(pack, (), "video", scale=2)
     assert {low.shape[3] * 2 == high.shape[3] for low, high in validation.pairs.values()} == {True}
-    assert validation.bicubic["none"]["psnr"] > Validation(pack, (), "none").bicubic["none"]["psnr"] + 2
+    assert validation.bicubic["none"]["psnr"] > Validation.of_pack(pack, (), "none").bicubic["none"]["psnr"] + 2
     pairs = list(picture_pairs(pack.pictures("test"), "video", scale=2))
     assert {pair.scale for pair in pairs} == {2}
     # Weights that enlarge by 4 are measured as they are used: reduced by area.

@@ -182,7 +182,6 @@ def test_a_signal_ends_the_run_after_a_checkpoint(options: Options, monkeypatch:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_nan_stops_and_keeps_the_checkpoint(recipe: str, options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     options = dataclasses.replace(options, recipe=recipe)
-    train = RECIPES[recipe].train
     train(options, say=lambda line: None)
     (kept,) = (Path(options.out) / "checkpoints").iterdir()
     before = kept.read_bytes()

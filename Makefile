@@ -15,7 +15,7 @@ $(VENV)/installed: setup.py constraints.txt
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) install -c constraints.txt -e '.[dev,train,engines]' setuptools wheel
+	$(PIP) install -c constraints.txt -e '.[dev,train,engines,bench]' setuptools wheel
 	touch $@
 
 # Torch-TensorRT cannot be installed without CUDA, nor spandrel without a torchvision that fits, but our calls of them

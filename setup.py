@@ -39,11 +39,12 @@ setup(
         # Builds engines for other machines' cards, and needs no GPU.
         "engines": [f"{name} ; {RTX_PLATFORM}" for name in ("tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu13-bindings")]
         + ["onnx>=1.18", "onnxscript>=0.5"],
-        "train": ["accelerate>=1.0", "torchmetrics>=1.4", "tensorboard>=2.16", "pillow>=11", "imagehash>=4.3"]
+        "train": ["accelerate>=1.0", "tensorboard>=2.16", "pillow>=11", "imagehash>=4.3"]
         + ["skia-python>=138"],
+        "bench": ["matplotlib>=3.8"],
         # Architectures other than ours. Brings torchvision, which loads beside one release of PyTorch only.
         "spandrel": ["spandrel>=0.4"],
-        "dev": ["ruff", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "build"],
+        "dev": ["ruff", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "build", "torchmetrics"],
     },
     entry_points={"console_scripts": ["vidsr = vidsr.cli:main"]},
 )

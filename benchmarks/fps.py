@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ import click
 import torch
 
 from benchmarks.around import end_to_end, plan_job, stages_alone
-from benchmarks.chart import Bars, draw
+from benchmarks.chart import Bars, draw, number
 from benchmarks.inside import device_alone, planes_of
-from benchmarks.machine import RESULTS, device_slug, gpu_state, load, machine, write_result
+from benchmarks.machine import RESULTS, device_slug, gpu_state, load, load_words, machine, write_result
 from benchmarks.measure import GPU_BATCH, Effort, make_batches, model_only, open_on, plain_spec
 from benchmarks.memory import peak_alone, peak_rss
 from benchmarks.pictures import Source, demo_or_drawn, no_av, read
@@ -231,11 +231,9 @@ def table(data: dict[str, Any]) -> list[str]:
 
 
 def _remarks(data: dict[str, Any]) -> list[str]:
-    before = data["before"]
-    busy = {True: "a quiet machine", False: "NOT a quiet machine", None: "unknown"}[before["quiet"]]
     peaks = [f"{name} {p['flops'] / 1e12:.3g} TFLOP/s and {p['bandwidth'] / 1e9:.3g} GB/s" for name, p in data["peaks"].items()]
     lines = [
-        f"* Medians of {data['repeats']} repeats of about {data['seconds']:g} s (least to most), in frames a second; {data['threads']} threads. Load before: {before['load']} ({busy}).",
+        f"* Medians of {data['repeats']} repeats of about {data['seconds']:g} s (least to most), in frames a second; {data['threads']} threads. {load_words(data['before'])}",
         f"* Peaks measured on the spot with a matrix product and a copy: {'; '.join(peaks)}. Roof: frames a second at which one of them is reached, given a multiply-add counted as two FLOP, and as traffic, at the least, the planes in and out, the weights, and each convolution's output written and read once. Its shares are those of “model only”. Where caches hold the layers, bytes are no limit.",
         "* Model only: from planes in host memory to planes in host memory, batches in flight. Device alone: colour, generator and colour on tensors of the device. Of the slower: decode to encode over the slower of the model and the encoder, each by itself, with as many encoders (and decoders) at once as the run has workers.",
         "* On a CPU the decoder, the model and the encoder share the cores, and uploads and downloads are views: nothing is copied. Memory is the peak of the device's, or on a CPU of a process that only enlarges.",
@@ -251,10 +249,6 @@ def rate(figures: dict[str, Any]) -> str:
     return f"{number(figures['fps'])} ({number(figures['fps_min'])} to {number(figures['fps_max'])})"
 
 
-def number(value: float) -> str:
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
-
-
 def caption(device: str) -> str:
     """One line for the picture of what was measured on "cuda" or "cpu"."""
     facts = machine()
@@ -262,7 +256,7 @@ def caption(device: str) -> str:
     return f"{device}, torch {facts.get('torch', '?')}, vidsr {facts['vidsr']}"
 
 
-def bars(rows: list[dict[str, Any]], key: Callable[[dict[str, Any]], str] | None = None) -> list[Bars]:
+def bars(rows: list[dict[str, Any]]) -> list[Bars]:
     """A panel for each model and backend."""
     panels: dict[str, list[dict[str, Any]]] = {}
     for row in rows:

@@ -8,7 +8,6 @@ import tempfile
 import time
 from importlib import util
 from itertools import cycle, islice, product
-from math import log10
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from benchmarks.machine import load
 from benchmarks.measure import GPU_BATCH, Effort, make_batches, model_only, open_on, plain_spec
 from benchmarks.memory import rss
 from benchmarks.pictures import RATE, Source, demo_or_drawn, drawn, no_av
+from benchmarks.quality_metrics import decibels
 from vidsr.frames import FrameBatch
 from vidsr.upscale import upscale
 
@@ -149,7 +149,7 @@ def compared(batch: FrameBatch, reference: FrameBatch) -> Found:
     worst = max(int(abs(a - b).max()) for a, b in pairs)
     error = sum(int(((a - b) ** 2).sum()) for a, b in pairs) / sum(a.size for a, _ in pairs)
     peak = 2**batch.format.bits - 1
-    return {"same_bits": worst == 0, "most_codes_off": worst, "psnr_db": 10 * log10(peak**2 / error) if error else None}
+    return {"same_bits": worst == 0, "most_codes_off": worst, "psnr_db": decibels(error, peak) if error else None}
 
 
 def memory(trial: Trial) -> Found:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.fps import number, rate, table
+from benchmarks.chart import number
+from benchmarks.fps import rate, table
 from benchmarks.gpu_trial import Found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from math import log10
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from benchmarks.gpu_trial import Found, Trial
 from benchmarks.measure import GPU_BATCH, make_batches, plain_spec, speed
 from benchmarks.pictures import Source, drawn
+from benchmarks.quality_metrics import decibels
 from benchmarks.roof import stopwatch
 from vidsr.backends.compiler import Engine, Package, build, find_package
 from vidsr.backends.planes import PlaneGenerator, exactly
@@ -100,7 +100,7 @@ class _Body(nn.Module):
 
 def _psnr(a: Tensor, b: Tensor, peak: float) -> float | None:
     error = F.mse_loss(a.double(), b.double()).item()
-    return 10 * log10(peak**2 / error) if error > 0 else None  # also None for NaN
+    return decibels(error, peak) if error > 0 else None  # also None for NaN
 
 
 @torch.inference_mode()

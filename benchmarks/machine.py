@@ -98,6 +98,12 @@ def load() -> dict[str, Any]:
     return {"load": round(minute, 2), "quiet": minute < 0.25 * cores()}
 
 
+def load_words(before: dict[str, Any]) -> str:
+    """What `load` found before a run, as a sentence."""
+    busy = {True: "a quiet machine", False: "NOT a quiet machine", None: "unknown"}[before["quiet"]]
+    return f"Load before: {before['load']} ({busy})."
+
+
 def device_slug(facts: dict[str, Any], device: str) -> str:
     """A device's name for a file's: "nvidia-h100-80gb-hbm3", "amd-epyc"."""
     name = facts.get("gpu", "gpu") if device == "cuda" else facts["processor"]

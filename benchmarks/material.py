@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.pictures import LONGEST, Scene, Source, read, write_clip
+from benchmarks.pictures import LONGEST, Scene, Source, decoded, read, write_clip
 from vidsr.color import from_rgb, to_rgb
 from vidsr.errors import SourceError, VidsrError
 from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat
@@ -147,15 +147,10 @@ def _fits(clip: Path, original: Path) -> bool:
 def _pick(path: Path, indices: Sequence[int]) -> tuple[list[Frame], PixelFormat, ColorSpec, list[Fraction]]:
     """Those frames, their format and colour, and their times in seconds from the first frame's. SourceError where there
     are less."""
-    from vidsr.decode import decode
-    from vidsr.probe import probe
-    from vidsr.report import Report
-
-    video = probe(path).video
-    decoded: Iterator[Frame] = islice(decode(path, video, None, None, None, Report()), LONGEST)
+    video, found = decoded(path)
     frames: list[Frame] = []
     start = 0
-    for i, frame in enumerate(decoded):
+    for i, frame in enumerate(islice(found, LONGEST)):
         start = start if i else frame.pts
         if i in indices:
             frames.append(Frame(tuple(plane.copy() for plane in frame.planes), frame.pts, frame.duration))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from statistics import median
@@ -62,6 +62,18 @@ def figures(work: Callable[[], float], effort: Effort, frames: int) -> dict[str,
         "fps": frames / median(seconds), "fps_min": frames / max(seconds), "fps_max": frames / min(seconds),
         "frames": frames, "seconds": seconds,
     }  # fmt: skip
+
+
+def in_turns(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each way in each round; they alternate, every second round backwards, so that what else the machine
+    does hits all."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for i in range(repeats):
+        for name in list(ways)[:: -1 if i % 2 else 1]:
+            start = time.perf_counter()
+            ways[name]()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
 
 
 # --- the backend -----------------------------------------------------------------------------------------------------

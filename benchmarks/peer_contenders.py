@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import av
 import numpy as np
 from av.video.reformatter import Interpolation
 
@@ -16,8 +15,9 @@ from benchmarks.around import at_once
 from benchmarks.material import Material, as_encoded, as_picture
 from benchmarks.measure import plain_spec
 from benchmarks.peer_folder import ENGINE, PEERS, Runner, Unusable, environment, install
+from benchmarks.pictures import as_video_frame, samples
 from benchmarks.quality_metrics import psnr
-from vidsr.frames import Frame, FrameBatch, PixelFormat
+from vidsr.frames import Frame, FrameBatch
 
 if TYPE_CHECKING:
     from vidsr.pipeline import Job
@@ -99,7 +99,7 @@ class Bicubic(FrameByFrame):
     def __init__(self, material: Material, threads: int) -> None:
         super().__init__("bicubic", "floor", material, {"title": "bicubic, swscale"})
         self.threads = threads
-        self.sources = [self._frame(batch) for batch in material.batches]
+        self.sources = [as_video_frame(batch.frames[0].planes, batch.format) for batch in material.batches]
         self.enlarge(0)
 
     def enlarge(self, i: int) -> float:
@@ -112,18 +112,8 @@ class Bicubic(FrameByFrame):
     def picture(self) -> np.ndarray:
         first = self.material.batches[0]
         shapes = first.format.plane_shapes(self.result.width, self.result.height)
-        planes = [_view(plane, first.format)[:, :width] for plane, (_, width) in zip(self.result.planes, shapes)]
+        planes = [samples(plane, first.format.dtype)[:, :width] for plane, (_, width) in zip(self.result.planes, shapes)]
         return as_picture(planes, first.format, first.color)
-
-    def _frame(self, batch: FrameBatch) -> Any:
-        frame = av.VideoFrame(batch.width, batch.height, batch.format.name)
-        for plane, values in zip(frame.planes, batch.frames[0].planes):
-            _view(plane, batch.format)[:, : values.shape[1]] = values
-        return frame
-
-
-def _view(plane: Any, format: PixelFormat) -> np.ndarray:
-    return np.frombuffer(memoryview(plane), format.dtype).reshape(plane.height, -1)
 
 
 class PeerRun(FrameByFrame):

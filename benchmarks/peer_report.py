@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from benchmarks.fps import number, rate
+from benchmarks.chart import number
+from benchmarks.fps import rate
+from benchmarks.machine import load_words
 
 
 def speeds(rounds: Sequence[Sequence[float]], frames_each: int) -> dict[str, float]:
@@ -89,13 +91,11 @@ def _ratio(value: float) -> str:
 
 
 def _remarks(data: dict[str, Any]) -> list[str]:
-    before = data["before"]
-    busy = {True: "a quiet machine", False: "NOT a quiet machine", None: "unknown"}[before["quiet"]]
     lines = [
-        f"* Medians of {data['repeats']} rounds (slowest to fastest), in each of which all enlarge the same frames, one after the other. Load before: {before['load']} ({busy}).",
+        f"* Medians of {data['repeats']} rounds (slowest to fastest), in each of which all enlarge the same frames, one after the other. {load_words(data['before'])}",
         f"* Models of vidsr are timed from planes to planes, with the conversion to R'G'B' and back, and bicubic from planes to planes; the others from R'G'B' of 8 bits to the same, without that conversion. They run whole frames through ncnn on the CPU ({', '.join(data['packages'])}), in its default precision or with bf16 storage, whichever was faster when tried first. Decode to encode is the whole of what `vidsr --codec x264` does; nothing of the kind is in the others' times.",
     ]
-    if before["quiet"] is False:
+    if data["before"]["quiet"] is False:
         lines.append("* On a busy machine threads that wait for each other, ours and theirs, lose far more than their share, and not all alike: do not rely on these times, measure again on a quiet one.")
     if data["original"]:
         lines.append(f"* Against the original ({data['original']}): means over the frames of PSNR and SSIM of luma (BT.709) and of SSIMULACRA2, and how much brighter a picture is on average, of 255; every picture as it is in a video, with the chroma of {data['size']}'s format, not compressed.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import util
@@ -13,7 +14,7 @@ import cv2
 import numpy as np
 
 from vidsr.errors import SourceError
-from vidsr.frames import ColorSpec, Frame, PixelFormat
+from vidsr.frames import ColorSpec, Frame, PixelFormat, StreamInfo
 
 DEMO = Path(__file__).parent.parent / "demo" / "episode.mkv"
 DEMO_SIZE = (480, 270)
@@ -82,14 +83,10 @@ def demo_or_drawn(width: int, height: int, length: int, folder: Path) -> Source:
 
 def read(path: Path, name: str = "") -> Source:
     """The clip in `path`. SourceError for a file that cannot be read or holds no picture."""
-    from vidsr.decode import decode
-    from vidsr.probe import probe
-    from vidsr.report import Report
-
-    video = probe(path).video
+    video, found = decoded(path)
     frames: list[Frame] = []
     times: list[int] = []
-    for frame in islice(decode(path, video, None, None, None, Report()), LONGEST + 1):
+    for frame in islice(found, LONGEST + 1):
         times.append(frame.pts)
         if len(frames) < HELD:
             frames.append(Frame(tuple(plane.copy() for plane in frame.planes), frame.pts, frame.duration))
@@ -149,21 +146,52 @@ class Scene:
         return Frame(tuple(planes), number, 1)
 
 
+def decoded(path: Path) -> tuple[StreamInfo, Iterator[Frame]]:
+    """What is known of the video in `path`, and its frames. SourceError for a file that cannot be read."""
+    from vidsr.decode import decode
+    from vidsr.probe import probe
+    from vidsr.report import Report
+
+    video = probe(path).video
+    return video, decode(path, video, None, None, None, Report())
+
+
+def samples(plane: Any, dtype: np.dtype[Any]) -> np.ndarray:
+    """A plane of a frame of PyAV's, as a view: as many rows as it has, and columns beyond its width."""
+    return np.frombuffer(memoryview(plane), dtype).reshape(plane.height, -1)
+
+
+def as_video_frame(planes: Sequence[np.ndarray], format: PixelFormat = YUV420, number: int = 0) -> Any:
+    """`planes` as a frame of PyAV's, the one of that number of RATE a second."""
+    import av
+
+    frame = av.VideoFrame(planes[0].shape[1], planes[0].shape[0], format.name)
+    for plane, values in zip(frame.planes, planes):
+        samples(plane, format.dtype)[:, : values.shape[1]] = values
+    frame.pts, frame.time_base = number, Fraction(1, RATE)
+    return frame
+
+
 def write_clip(path: Path, scene: Scene, length: int) -> None:
     """`length` pictures of `scene` by x264 into `path`."""
+    pictures = (as_video_frame(scene.frame(i).planes, number=i) for i in range(length))
+    encode(path, pictures, {"preset": "veryfast", "crf": "20", "g": "240"})
+
+
+def encode(
+    path: Path, pictures: Iterable[Any], options: dict[str, str], encoder: str = "libx264", tags: Sequence[int] = (6, 6, 6, 1),
+    rate: Fraction = Fraction(RATE), threads: int = 0,
+) -> None:  # fmt: skip
+    """Frames of PyAV's, all of one size and layout, into `path`. tags: colorspace, primaries, transfer, range."""
     import av
 
     with av.open(str(path), "w") as container:
-        options = {"preset": "veryfast", "crf": "20", "g": "240"}
-        stream: Any = container.add_stream("libx264", rate=RATE, options=options)
+        stream: Any = container.add_stream(encoder, rate=rate, options=options)
         context = stream.codec_context
-        context.width, context.height, context.pix_fmt = scene.width, scene.height, "yuv420p"
-        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 6, 6, 6, 1
-        for i in range(length):
-            picture = av.VideoFrame(scene.width, scene.height, "yuv420p")
-            for plane, values in zip(picture.planes, scene.frame(i).planes):
-                rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-                rows[:, : plane.width] = values
-            picture.pts, picture.time_base = i, Fraction(1, RATE)
+        context.thread_count = threads or context.thread_count
+        context.colorspace, context.color_primaries, context.color_trc, context.color_range = tags
+        for i, picture in enumerate(pictures):
+            if not i:
+                context.width, context.height, context.pix_fmt = picture.width, picture.height, picture.format.name
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf, log10
 
 import cv2
 import numpy as np
@@ -40,8 +41,12 @@ def luma(picture: np.ndarray) -> np.ndarray:
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
     """Peak signal-to-noise ratio in dB of two [H, W] or [H, W, 3], 0..255: 10 log10(255² / MSE), at most PERFECT."""
-    error = float(np.square(a.astype(np.float64) - b).mean())
-    return PERFECT if error == 0 else min(PERFECT, float(10 * np.log10(255**2 / error)))
+    return min(PERFECT, decibels(float(np.square(a.astype(np.float64) - b).mean())))
+
+
+def decibels(error: float, peak: float = 255) -> float:
+    """A mean squared error -> PSNR in dB, where values reach `peak`; infinite without any error."""
+    return 10 * log10(peak**2 / error) if error > 0 else inf
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.chart import FONT, INK
+from benchmarks.labels import label, write_png
 from benchmarks.quality_metrics import luma
 from benchmarks.quality_ugliness import EDGE_SLOPE, flats, slopes
 
@@ -95,7 +95,6 @@ Cells = tuple[str, Sequence[tuple[str, np.ndarray | None]]]
 
 
 def _write(rows: Sequence[Cells], stem: Path) -> list[Path]:
-    stem.parent.mkdir(parents=True, exist_ok=True)
     for old in stem.parent.glob(f"{stem.name}-[0-9]*.png"):
         old.unlink()
     if not rows:
@@ -109,7 +108,7 @@ def _write(rows: Sequence[Cells], stem: Path) -> list[Path]:
     for page in range(pages):
         path = stem.with_name(f"{stem.name}-{page + 1}.png")
         sheet = np.concatenate([_band(row, columns, width) for row in rows[page * each : (page + 1) * each]])
-        path.write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
+        write_png(path, sheet)
         paths.append(path)
     return paths
 
@@ -117,21 +116,12 @@ def _write(rows: Sequence[Cells], stem: Path) -> list[Path]:
 def _band(row: Cells, columns: int, width: int) -> np.ndarray:
     title, cells = row
     band = np.full((SIDE + 2 * _LABEL + _GAP, columns * (width + _GAP) - _GAP, 3), 255, np.uint8)
-    _say(band[:_LABEL], title)
+    band[:_LABEL] = label(title, band.shape[1], _LABEL, 0.5)
     for i, (name, crop) in enumerate(cells):
         left = i * (width + _GAP)
-        _say(band[_LABEL : 2 * _LABEL, left : left + width], name)
+        band[_LABEL : 2 * _LABEL, left : left + width] = label(name, width, _LABEL, 0.5)
         if crop is not None:
             cut = max(0, crop.shape[1] - width) // 2
             crop = crop[:, cut : cut + width]
             band[2 * _LABEL : 2 * _LABEL + crop.shape[0], left : left + crop.shape[1]] = crop
     return band
-
-
-def _say(area: np.ndarray, words: str) -> None:
-    words = words.encode("ascii", "replace").decode()  # OpenCV's fonts have no other letters
-    wide = cv2.getTextSize(words, FONT, 0.5, 1)[0][0]
-    size = 0.5 * min(1.0, (area.shape[1] - 6) / max(1, wide))
-    part = np.ascontiguousarray(area)
-    cv2.putText(part, words, (3, _LABEL - 7), FONT, size, INK, 1, cv2.LINE_AA)
-    area[:] = part

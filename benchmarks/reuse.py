@@ -15,15 +15,14 @@ from typing import Any
 import click
 import torch
 
-from benchmarks.machine import RESULTS, load, write_result
-from benchmarks.measure import plain_spec
+from benchmarks.machine import RESULTS, load, load_words, write_result
+from benchmarks.measure import in_turns, plain_spec
 from benchmarks.pictures import BT601, DEMO, YUV420, Source
 from benchmarks.reuse_measure import (
     SMALL,
     SSIM_EVERY,
     WORST,
     end_to_end,
-    in_turns,
     measure_quality,
     model_path,
     moving_frames,
@@ -197,8 +196,7 @@ def table(data: dict[str, Any]) -> list[str]:
 
 
 def _remarks(data: dict[str, Any]) -> list[str]:
-    before, width, height = data["before"], *SMALL
-    busy = {True: "a quiet machine", False: "NOT a quiet machine", None: "unknown"}[before["quiet"]]
+    width, height = SMALL
     moving = "x".join(map(str, MOVING_SIZE))
     goals = ["* Short of what was set out for:", *(f"    * {line}" for line in data["missed"])]
     return [
@@ -206,7 +204,7 @@ def _remarks(data: dict[str, Any]) -> list[str]:
         "* Tolerance: how far a tile may be from its anchor, on average / at any sample, in levels of 255. Fewer model pixels: those of whole frames over those given to the model, borders included.",
         f"* PSNR, SSIM (luma; the latter of one frame in {SSIM_EVERY}) and the worst tile ({WORST}x{WORST} of the result, any plane, any frame) compare the result with reuse to the one without. In which frame (from 0), at which pixel (x, y) of the result the tile begins.",
         "* Shimmer: mean absolute change of the result's luma from frame to frame, in levels, where the source and all around it that the model sees is still.",
-        f"* Speed: times as fast as without reuse; medians of the ratios of {data['repeats']} alternating rounds. Model path: frames in memory. Load before: {before['load']} ({busy}).",
+        f"* Speed: times as fast as without reuse; medians of the ratios of {data['repeats']} alternating rounds. Model path: frames in memory. {load_words(data['before'])}",
         f"* Comparing and painting: milliseconds a frame by themselves, on one core, the frames resized to {width}x{height} and the result as many times as large as in the run. Where everything moves: {moving}, three times as many rounds; noise: each frame new; scattered: half of the tiles.",
     ]
 

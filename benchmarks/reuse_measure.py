@@ -13,7 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.quality_metrics import PERFECT, ssim
+from benchmarks.measure import in_turns
+from benchmarks.quality_metrics import PERFECT, decibels, ssim
 from vidsr.backends.base import Backend, Immediate
 from vidsr.batch import batches
 from vidsr.frames import Frame, FrameBatch, PixelFormat
@@ -85,15 +86,10 @@ class Quality:
         full, reused = (self._change / self._still).tolist() if self._still else (None, None)
         share = float(self._still / self._seen) if self._seen else None
         return {
-            "identical": not place, "psnr_db": decibels(float(np.mean(self._errors))), "ssim": float(np.mean(self._ssim)),
-            "worst": {"db": decibels(error), **place},
+            "identical": not place, "psnr_db": min(PERFECT, decibels(float(np.mean(self._errors)))), "ssim": float(np.mean(self._ssim)),
+            "worst": {"db": min(PERFECT, decibels(error)), **place},
             "shimmer": {"full": full, "reused": reused, "still_share": share},
         }  # fmt: skip
-
-
-def decibels(error: float) -> float:
-    """A mean squared error in levels of 255 -> PSNR in dB, at most PERFECT."""
-    return PERFECT if error <= 0 else min(PERFECT, float(10 * np.log10(255**2 / error)))
 
 
 def worst_tile(
@@ -153,18 +149,6 @@ def measure_quality(groups: Sequence[FrameBatch], backend: Backend, tolerances: 
 
 
 # --- time ------------------------------------------------------------------------------------------------------------
-
-
-def in_turns(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each way in each round; they alternate, every second round backwards, so that what else the machine
-    does hits all."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for i in range(repeats):
-        for name in list(ways)[:: -1 if i % 2 else 1]:
-            start = time.perf_counter()
-            ways[name]()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
 
 
 def ratios(seconds: Mapping[str, list[float]], name: str) -> dict[str, Any]:

@@ -9,11 +9,10 @@ from statistics import median_low
 
 import cv2
 import numpy as np
-import torch
 
-from benchmarks.chart import FINE, GRAY, INK, _box, _text
+from benchmarks.labels import label, write_png
+from benchmarks.material import as_picture
 from vidsr.backends.base import Backend
-from vidsr.color import to_rgb
 from vidsr.frames import ColorSpec, FrameBatch, PixelFormat
 from vidsr.reuse import Box, Saved, _Planner, reuse
 from vidsr.stillness import Tolerance
@@ -21,12 +20,12 @@ from vidsr.stillness import Tolerance
 PANEL = 720  # width of each of the two pictures in the PNG
 GAP, FOOT = 8, 40
 DIMMED = 0.3  # of the brightness is left where nothing was computed
-OUTLINE = (40, 200, 255)  # amber; OpenCV's order is BGR
+OUTLINE = (255, 200, 40)  # amber
 
 
 @dataclass(frozen=True)
 class Example:
-    """A frame in which something moved. picture: [H, W, 3] uint8 BGR, `scale` times the source.
+    """A frame in which something moved. picture: [H, W, 3] uint8 R'G'B', `scale` times the source.
 
     boxes: what the model was given, in source samples. share: of the frame, what the model was given.
     """
@@ -63,18 +62,12 @@ def find_example(
     near = [one for one in found if usual / 2 <= one[0] <= usual * 1.5]
     share, _, number, boxes = max(near, key=lambda one: one[1])
     planes = next(frame.planes for i, frame in enumerate(reuse(groups, backend, tolerance)) if i == number)
-    return Example(as_bgr(planes, format, color), boxes, share, backend.scale)
-
-
-def as_bgr(planes: Sequence[np.ndarray], format: PixelFormat, color: ColorSpec) -> np.ndarray:
-    """Planes -> [H, W, 3] uint8 B'G'R'."""
-    rgb = to_rgb([torch.from_numpy(np.ascontiguousarray(plane))[None] for plane in planes], format, color)[0]
-    return np.ascontiguousarray((rgb.flip(0).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+    return Example(as_picture(planes, format, color), boxes, share, backend.scale)
 
 
 def marked(picture: np.ndarray, boxes: Sequence[Box], scale: int) -> np.ndarray:
     """`picture`, [H, W, 3] uint8, dark and without colour except inside `boxes`, which are in source samples."""
-    gray = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    gray = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     inside = _inside(picture.shape[:2], boxes, scale)
     return np.where(inside[..., None], picture, (gray * DIMMED).round().astype(np.uint8))
 
@@ -87,23 +80,18 @@ def _inside(shape: tuple[int, ...], boxes: Sequence[Box], scale: int) -> np.ndar
 
 
 def write_picture(path: Path, example: Example) -> None:
-    """The frame, and beside it the same with what was computed in colour."""
+    """The frame, and beside it the same with what was computed in colour. OSError when it cannot be written."""
     height, width = example.picture.shape[:2]
-    size = PANEL * FINE, round(PANEL * FINE * height / width / FINE) * FINE
-    sheet = np.full((size[1] + FOOT * FINE, 2 * size[0] + GAP * FINE, 3), 255, np.uint8)
+    size = PANEL, round(PANEL * height / width)
+    left = cv2.resize(example.picture, size, interpolation=cv2.INTER_AREA)
     right = cv2.resize(marked(example.picture, example.boxes, example.scale), size, interpolation=cv2.INTER_AREA)
     inside = _inside((height, width), example.boxes, example.scale).astype(np.uint8)
     small = cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST)
     outlines, _ = cv2.findContours(small, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
-    cv2.drawContours(right, outlines, -1, OUTLINE, 3)
-    sheet[: size[1], : size[0]] = cv2.resize(example.picture, size, interpolation=cv2.INTER_AREA)
-    sheet[: size[1], -size[0] :] = right
-    base = size[1] // FINE + 26
-    _text(sheet, f"one frame, {example.scale} times as large", 0, base, 16, INK)
-    left = PANEL + GAP
-    _box(sheet, left + 1, base - 12, left + 15, base + 2, OUTLINE)
-    end = left + 24 + _text(sheet, f"computed: {example.share:.0%} of the frame", left + 24, base, 16, INK)
-    _text(sheet, "dark: taken from earlier results", end + 28, base, 16, GRAY)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet = cv2.resize(sheet, None, fx=1 / FINE, fy=1 / FINE, interpolation=cv2.INTER_AREA)
-    path.write_bytes(cv2.imencode(".png", sheet)[1].tobytes())
+    cv2.drawContours(right, outlines, -1, OUTLINE, 2)
+    words = (
+        f"one frame, {example.scale} times as large",
+        f"outlined: computed, {example.share:.0%} of the frame; dark: taken from earlier results",
+    )
+    halves = [np.concatenate([shown, label(said, PANEL, FOOT)]) for shown, said in zip((left, right), words)]
+    write_png(path, np.concatenate([halves[0], np.full((size[1] + FOOT, GAP, 3), 255, np.uint8), halves[1]], 1))

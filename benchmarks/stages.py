@@ -6,8 +6,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from dataclasses import replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,13 +22,14 @@ import torch
 from torch import nn
 
 from benchmarks.machine import read_result, write_result
+from benchmarks.measure import in_turns
+from benchmarks.pictures import as_video_frame, decoded, encode
 from vidsr.backends import open_backend
 from vidsr.backends.pytorch import TorchBackend
 from vidsr.decode import decode
-from vidsr.frames import Frame, FrameBatch, SourceInfo
+from vidsr.frames import Frame, FrameBatch
 from vidsr.jobs import Options, prepare
 from vidsr.pipeline import Job, run, segment_stages
-from vidsr.probe import probe
 from vidsr.report import Report
 from vidsr.segments import make_plan
 
@@ -64,57 +67,43 @@ def stages(clip: Path, models: tuple[str, ...], parts: tuple[str, ...], minutes:
 def measure_time(clip: Path, model: str, folder: Path) -> dict[str, Any]:
     """Seconds for the same frames through the backend alone and from decoding to the encoded segment file.
 
-    The two alternate in one process, so that whatever else the machine does hits both; medians and the ratio of each
+    These, decoding and encoding alternate in one process, so that whatever else the machine does hits both; medians and the ratio of each
     round are kept.
     """
     frames = FRAMES.get(model, 24)
     job = prepare(clip, Options(model=model, output=folder / "time.mkv", overwrite=True), Report())
     plan = make_plan(job.info, job.span, {}, {})
     segment = plan.segments[0]
-    every = _frames(job.info)
+    every = list(decoded(clip)[1])
     frames = min(frames, len(every))
     segment = replace(segment, end=every[frames].pts if frames < len(every) else None)
     backend = open_backend(job.backend)
     batches = [FrameBatch((frame,), job.info.video.format, job.info.video.color) for frame in every[:frames]]
     for batch in batches[:3]:
         backend(batch)
-    alone, whole, decoding, encoding = [], [], [], []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        enlarged = [backend(batch).frames[0] for batch in batches]
-        alone.append(time.perf_counter() - start)
-        start = time.perf_counter()
-        for _frame in segment_stages(job, segment, folder / "segment.mkv", backend, Report()):
-            pass
-        whole.append(time.perf_counter() - start)
-        start = time.perf_counter()
-        for _frame in decode(clip, job.info.video, None, segment.end, None, Report()):
-            pass
-        decoding.append(time.perf_counter() - start)
-        start = time.perf_counter()
-        _encode_alone(job, enlarged, folder / "encode.mkv")
-        encoding.append(time.perf_counter() - start)
+    enlarged = [backend(batch).frames[0] for batch in batches]
+    seconds = in_turns({
+        "backend": lambda: [backend(batch) for batch in batches],
+        "pipeline": lambda: deque(segment_stages(job, segment, folder / "segment.mkv", backend, Report()), 0),
+        "decode": lambda: deque(decode(clip, job.info.video, None, segment.end, None, Report()), 0),
+        "encode": lambda: _encode_alone(job, enlarged, folder / "encode.mkv"),
+    }, REPEATS)  # fmt: skip
     backend.close()
+    times = {name: median(each) for name, each in seconds.items()}
     return {
         "model": model, "clip": clip.name, "frames": frames, "size": f"{job.info.video.width}x{job.info.video.height}",
         "codec": f"{job.encoder.codec} {job.encoder.options.get('preset', '')}".strip(), "backend": backend.description,
-        "backend_s": median(alone), "pipeline_s": median(whole), "decode_s": median(decoding), "encode_s": median(encoding),
-        "ratio": median(whole) / median(alone), "ratios": [b / a for a, b in zip(alone, whole)], "fps": frames / median(whole),
+        **{f"{name}_s": time for name, time in times.items()}, "ratio": times["pipeline"] / times["backend"],
+        "ratios": [b / a for a, b in zip(seconds["backend"], seconds["pipeline"])], "fps": frames / times["pipeline"],
     }  # fmt: skip
 
 
 def _encode_alone(job: Job, frames: list[Frame], path: Path) -> None:
-    from vidsr.encode import encode
+    from vidsr.encode import encode as encode_segment
 
     video, spec = job.info.video, job.backend
-    for _frame in encode(
-        frames, path, job.encoder, spec.result_format, spec.result_color, video.time_base, video.rate, Fraction(1)
-    ):
-        pass
-
-
-def _frames(info: SourceInfo) -> list[Frame]:
-    return list(decode(info.path, info.video, None, None, None, Report()))
+    result = spec.result_format, spec.result_color
+    deque(encode_segment(frames, path, job.encoder, *result, video.time_base, video.rate, Fraction(1)), 0)
 
 
 def _time_table(rows: list[dict[str, Any]]) -> list[str]:
@@ -158,16 +147,11 @@ def write_long_clip(path: Path, minutes: float) -> None:
         tone = (np.sin(np.arange(48000) / 20) * 3000).astype(np.int16)[None]
         for second in range(round(minutes * 60)):
             for i in range(24):
-                picture = av.VideoFrame(720, 480, "yuv420p")
                 shown = luma.copy()
                 x = (second * 24 + i) * 3 % 640
                 shown[200:280, x : x + 60] = 220
                 gray = np.full((240, 360), 128, np.uint8)
-                for plane, values in zip(picture.planes, (shown, gray, gray)):
-                    view = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-                    view[:, : plane.width] = values
-                picture.pts, picture.time_base = second * 24 + i, Fraction(1, 24)
-                container.mux(video.encode(picture))
+                container.mux(video.encode(as_video_frame((shown, gray, gray), number=second * 24 + i)))
             sound = av.AudioFrame.from_ndarray(tone, format="s16", layout="mono")
             sound.sample_rate, sound.pts = 48000, second * 48000
             container.mux(audio.encode(sound))
@@ -204,16 +188,17 @@ COLORS = {  # name: colorspace, primaries, transfer, range
 
 def measure_color(clip: Path, folder: Path) -> list[dict[str, Any]]:
     """Mean error per plane, in levels of 255, of `clip`'s pictures written under each tag, enlarged, and reduced."""
-    originals = _frames(probe(clip))[:24:4]
+    originals = list(islice(decoded(clip)[1], 0, 24, 4))
     rows = []
     for name, tags in COLORS.items():
         source, result = folder / "color.mkv", folder / "color.4x.mkv"
-        _write_tagged(source, originals, tags)
+        pictures = (as_video_frame(frame.planes, number=i) for i, frame in enumerate(originals))
+        encode(source, pictures, {"qp": "0", "preset": "ultrafast"}, tags=tags)
         options = Options(output=result, overwrite=True, codec="ffv1", precision="fp32", backend="nearest")
         job = prepare(source, options, Report())
         job = replace(job, backend=replace(job.backend, name="cpu"))
         run(job, lambda spec: TorchBackend(Identity(), spec), Report())
-        before, after = _frames(probe(source)), _frames(probe(result))
+        before, after = list(decoded(source)[1]), list(decoded(result)[1])
         errors = [
             float(np.mean([np.abs(_reduced(b.planes[i], a.planes[i].shape) - a.planes[i]).mean()
                            for a, b in zip(before, after)]))
@@ -221,23 +206,6 @@ def measure_color(clip: Path, folder: Path) -> list[dict[str, Any]]:
         ]  # fmt: skip
         rows.append({"clip": name, "matrix": job.info.video.color.matrix, "mean_error": errors})
     return rows
-
-
-def _write_tagged(path: Path, frames: list[Frame], tags: tuple[int, int, int, int]) -> None:
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=24, options={"qp": "0", "preset": "ultrafast"})
-        context = stream.codec_context
-        context.height, context.width = frames[0].planes[0].shape
-        context.pix_fmt = "yuv420p"
-        context.colorspace, context.color_primaries, context.color_trc, context.color_range = tags
-        for i, frame in enumerate(frames):
-            picture = av.VideoFrame(context.width, context.height, "yuv420p")
-            for plane, values in zip(picture.planes, frame.planes):
-                view = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-                view[:, : plane.width] = values
-            picture.pts, picture.time_base = i, Fraction(1, 24)
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
 
 
 def _reduced(plane: np.ndarray, shape: tuple[int, ...]) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.chart import FONT, INK
+from benchmarks.labels import label, write_png
 
 CROP = 160  # pixels of the enlarged picture
 _ENLARGED = 2
@@ -36,7 +36,8 @@ def richest(pictures: Sequence[np.ndarray], size: int = CROP) -> tuple[int, slic
 
 def write_strip(path: Path, crops: Sequence[tuple[str, np.ndarray]], columns: int = COLUMNS) -> None:
     """(label, [h, w, 3] uint8 R'G'B') each, of one size, in rows of `columns`. OSError when it cannot be written."""
-    cells = [_labelled(label, crop) for label, crop in crops]
+    shown = [(name, crop.repeat(_ENLARGED, 0).repeat(_ENLARGED, 1)) for name, crop in crops]
+    cells = [np.concatenate([label(name, crop.shape[1], _LABEL), crop]) for name, crop in shown]
     height, width = cells[0].shape[:2]
     columns = min(columns, len(cells))
     rows = -(-len(cells) // columns)
@@ -44,16 +45,4 @@ def write_strip(path: Path, crops: Sequence[tuple[str, np.ndarray]], columns: in
     for i, cell in enumerate(cells):
         top, left = i // columns * (height + _GAP), i % columns * (width + _GAP)
         sheet[top : top + height, left : left + width] = cell
-    path.parent.mkdir(parents=True, exist_ok=True)
-    smallest = [cv2.IMWRITE_PNG_COMPRESSION, 9]
-    path.write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), smallest)[1].tobytes())
-
-
-def _labelled(label: str, crop: np.ndarray) -> np.ndarray:
-    picture = crop.repeat(_ENLARGED, 0).repeat(_ENLARGED, 1)
-    head = np.full((_LABEL, picture.shape[1], 3), 255, np.uint8)
-    label = label.encode("ascii", "replace").decode()  # OpenCV's fonts have no other letters
-    wide = cv2.getTextSize(label, FONT, 0.6, 1)[0][0]
-    size = 0.6 * min(1.0, (picture.shape[1] - 8) / max(1, wide))
-    cv2.putText(head, label, (4, _LABEL - 10), FONT, size, INK, 1, cv2.LINE_AA)
-    return np.concatenate([head, picture])
+    write_png(path, sheet)

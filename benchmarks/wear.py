@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import click
@@ -17,6 +16,7 @@ from av.filter import Graph
 from av.video.frame import PictureType
 
 from benchmarks.material import SCALE
+from benchmarks.pictures import encode
 from benchmarks.quality_subjects import folder_stills, pack_stills
 from vidsr.errors import SourceError, UsageError
 from vidsr.stills import read_still
@@ -30,7 +30,6 @@ STEP = 3  # highres pixels that the view moves a frame, across; a third of it do
 @dataclass(frozen=True)
 class Encoder:
     name: str
-    format: str
     options: dict[str, str]
 
 
@@ -44,14 +43,14 @@ class Wear:
 
 
 def _x264(preset: str, crf: int) -> Encoder:
-    return Encoder("libx264", "yuv420p", {"preset": preset, "crf": str(crf)})
+    return Encoder("libx264", {"preset": preset, "crf": str(crf)})
 
 
 KINDS = {
     # A broadcast: soft across, MPEG-2 at too few bits, captured, denoised, compressed again.
     "broadcast": Wear(
         "scale={w}:{h}:flags=lanczos,gblur=sigma=1.0:sigmaV=0.5",
-        ((Encoder("mpeg2video", "yuv420p", {"flags": "+qscale", "global_quality": str(7 * 118), "g": "15", "bf": "2"}), "nlmeans=s=1.5:p=5:r=9"),),
+        ((Encoder("mpeg2video", {"flags": "+qscale", "global_quality": str(7 * 118), "g": "15", "bf": "2"}), "nlmeans=s=1.5:p=5:r=9"),),
         _x264("veryfast", 24),
     ),
     # A tape: few columns, sharpened until it rings, colours that slip, noise.
@@ -63,8 +62,8 @@ KINDS = {
     # An early digital copy: DivX of a DVD, enlarged a little and reduced, then H.265.
     "copy": Wear(
         "scale={w}:{h}:flags=bicubic",
-        ((Encoder("mpeg4", "yuv420p", {"flags": "+qscale", "global_quality": str(6 * 118), "g": "200", "bf": "1"}), "scale={w}*5/4:{h}*5/4:flags=bicubic,gblur=sigma=0.6,scale={w}:{h}:flags=bilinear"),),
-        Encoder("libx265", "yuv420p", {"preset": "fast", "crf": "24", "x265-params": "log-level=none:pools=none:frame-threads=1"}),
+        ((Encoder("mpeg4", {"flags": "+qscale", "global_quality": str(6 * 118), "g": "200", "bf": "1"}), "scale={w}*5/4:{h}*5/4:flags=bicubic,gblur=sigma=0.6,scale={w}:{h}:flags=bilinear"),),
+        Encoder("libx265", {"preset": "fast", "crf": "24", "x265-params": "log-level=none:pools=none:frame-threads=1"}),
     ),
 }  # fmt: skip
 
@@ -132,7 +131,7 @@ def moving_views(picture: np.ndarray, frames: int) -> list[np.ndarray] | None:
 def save(path: Path, views: Sequence[np.ndarray]) -> None:
     """[H, W, 3] uint8 R'G'B' each -> a lossless video."""
     frames = [av.VideoFrame.from_ndarray(np.ascontiguousarray(view), format="rgb24").reformat(format="yuv444p") for view in views]
-    _encode(path, frames, Encoder("ffv1", "yuv444p", {"level": "3"}))
+    _encode(path, frames, Encoder("ffv1", {"level": "3"}))
 
 
 def save_worn(path: Path, views: Sequence[np.ndarray], worn: Wear) -> None:
@@ -169,14 +168,7 @@ def _filtered(frames: Sequence[av.VideoFrame], filters: str) -> Iterator[av.Vide
 
 
 def _encode(path: Path, frames: Sequence[av.VideoFrame], encoder: Encoder) -> None:
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream(encoder.name, RATE, encoder.options)
-        context = stream.codec_context
-        context.width, context.height, context.pix_fmt = frames[0].width, frames[0].height, encoder.format
-        context.thread_count = 1
-        # What swscale makes of R'G'B' when nothing else is said: BT.601, limited.
-        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 6, 6, 6, 1
-        for i, frame in enumerate(frames):
-            frame.pts, frame.time_base, frame.pict_type = i, 1 / RATE, PictureType.NONE
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    for i, frame in enumerate(frames):
+        frame.pts, frame.time_base, frame.pict_type = i, 1 / RATE, PictureType.NONE
+    # Tagged as what swscale makes of R'G'B' when nothing else is said: BT.601, limited.
+    encode(path, frames, encoder.options, encoder.name, rate=RATE, threads=1)

@@ -10,12 +10,13 @@ import numpy as np
 from train.pack import CROP, Pack, PackWriter
 
 
-def picture(seed: int, size: int = CROP) -> np.ndarray:
-    """Flat shapes with dark outlines, [size, size, 3] uint8 RGB."""
+def picture(seed: int, height: int = CROP, width: int | None = None) -> np.ndarray:
+    """Flat shapes with dark outlines, [height, width, 3] uint8 RGB; a square where no width is given."""
     rng = np.random.default_rng(seed)
-    pixels = np.full((size, size, 3), rng.integers(100, 256, 3), np.uint8)
+    width = width or height
+    pixels = np.full((height, width, 3), rng.integers(100, 256, 3), np.uint8)
     for _ in range(40):
-        center = tuple(int(v) for v in rng.integers(0, size, 2))
+        center = tuple(int(v) for v in rng.integers(0, width, 2))
         radius = int(rng.integers(10, 60))
         cv2.circle(pixels, center, radius, tuple(int(v) for v in rng.integers(0, 256, 3)), -1)
         cv2.circle(pixels, center, radius, (20, 10, 30), 4, cv2.LINE_AA)

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Iterator
 
 import click
-import cv2
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.packs import picture
 from train import codec, degrade
 from train.codec import CODECS, Compression, compress, to_rgb, to_yuv420, usable_codecs
 from train.degrade import (
@@ -32,18 +32,6 @@ from train.sources import SEED
 from train.wear import Chroma, DotCrawl, Noise, Ringing, add_noise, band, crawl, lose_fields, move_chroma, weave
 
 SEEDS = st.integers(0, 2**32 - 1)
-
-
-def picture(seed: int, size: int = 160) -> np.ndarray:
-    """Flat shapes with dark outlines, [size, size, 3] uint8."""
-    rng = np.random.default_rng(seed)
-    pixels = np.full((size, size, 3), rng.integers(100, 256, 3), np.uint8)
-    for _ in range(12):
-        center = tuple(int(v) for v in rng.integers(0, size, 2))
-        radius = int(rng.integers(10, 50))
-        cv2.circle(pixels, center, radius, tuple(int(v) for v in rng.integers(0, 256, 3)), -1)
-        cv2.circle(pixels, center, radius, (20, 10, 30), 4, cv2.LINE_AA)
-    return pixels
 
 
 def tensor_of(pixels: np.ndarray) -> torch.Tensor:
@@ -92,7 +80,7 @@ def test_bicubic_is_that_of_pil(size: tuple[int, int]) -> None:
 
 
 def test_downscale_and_upscale_keep_shape_and_mean() -> None:
-    highres = tensor_of(picture(2))[None]
+    highres = tensor_of(picture(2, 160))[None]
     lowres = downscale(highres)
     assert lowres.shape == (1, 3, 40, 40)
     assert lowres.mean().item() == pytest.approx(highres.mean().item(), abs=3e-3)
@@ -120,7 +108,7 @@ def test_blur_lowers_high_frequencies_where_it_is_asked_to() -> None:
 @pytest.mark.parametrize("name", FILTERS)
 @pytest.mark.parametrize("size", [0.76, 0.9, 1.37, 2.0])
 def test_resizing_keeps_everything_in_place(name: str, size: float) -> None:
-    window = picture(3)
+    window = picture(3, 160)
     clean = lowres_of(Recipe(blur=(0.5, 0.5)), window)
     for recipe in (Recipe((0.5, 0.5), ((size, name),)), Recipe((0.5, 0.5), ((size, name), (1.2, "bilinear")), name)):
         resized = lowres_of(recipe, window)
@@ -129,7 +117,7 @@ def test_resizing_keeps_everything_in_place(name: str, size: float) -> None:
 
 
 def test_a_shift_would_be_noticed() -> None:
-    window = picture(3)
+    window = picture(3, 160)
     clean = lowres_of(Recipe(blur=(0.5, 0.5)), window)
     moved = lowres_of(Recipe(blur=(0.5, 0.5)), np.roll(window, 1, 1))  # a quarter of a lowres pixel
     assert displacement(clean, moved) == pytest.approx([0, 0.25], abs=0.1)
@@ -145,7 +133,7 @@ def test_resizing_keeps_flat_areas_to_the_byte(name: str) -> None:
 def test_lanczos_is_that_of_pil() -> None:
     from PIL import Image
 
-    pixels = picture(4) // 2 + 60  # far from black and white: PIL cuts overshoot between the axes, in the other order
+    pixels = picture(4, 160) // 2 + 60  # PIL cuts overshoot between the axes
     for size in (40, 71, 200):
         expected = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS)).astype(int)
         assert np.abs(resize(pixels, (size, size), "lanczos") - expected).max() <= 2
@@ -310,7 +298,7 @@ def test_without_a_margin_nothing_pans(seed: int) -> None:
 
 def test_odd_lowres_sizes_are_stored_too() -> None:
     recipe = Recipe(chroma="bicubic", encodes=(Compression("libx264", 20),))
-    assert lowres_of(recipe, picture(9)[:100, :92]).shape == (25, 23, 3)
+    assert lowres_of(recipe, picture(9, 160)[:100, :92]).shape == (25, 23, 3)
 
 
 @pytest.mark.parametrize("margin", [-4, 1, MARGIN - 1])

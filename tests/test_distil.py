@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from tests.packs import make_pack, picture
-from train import degrade, resnet, srwgan_gp
+from train import degrade, recipes
 from train.__main__ import main
-from train.branches import branch, merge
+from train.branches import branch, merged
 from train.checkpoints import Checkpoints
 from train.distil import stages, train
-from train.evaluate import Validation, judge
+from train.evaluate import judge
 from train.generators import build_generator, load_teacher, reduce_scale
 from train.losses import content_with_teacher
 from train.options import STUDENTS, Options
@@ -32,6 +32,7 @@ from train.pack import Pack
 from train.pairs import CleanPairs, VideoPairs
 from train.run import publish
 from train.sources import Method, picture_pairs
+from train.validation import Validation
 from vidsr.checkpoint import load_generator, save_generator
 from vidsr.models import Compact
 from vidsr.models.fold import fold
@@ -84,10 +85,11 @@ def test_merged_branches_are_the_branched_generator(channels: int, layers: int, 
     branched = stirred(branch(Compact(channels, layers)), seed).eval()
     x = torch.rand(1, 3, 9, 12)
     expected = branched(x)
-    merged = merge(copy.deepcopy(branched))
-    torch.testing.assert_close(merged(x), expected, rtol=0, atol=1e-5)
-    assert merged.state_dict().keys() == Compact(channels, layers).state_dict().keys()
-    assert not any(parametrize.is_parametrized(module) for module in merged.modules())
+    plain = merged(branched)
+    torch.testing.assert_close(plain(x), expected, rtol=0, atol=1e-5)
+    assert torch.equal(branched(x), expected)  # it keeps its branches
+    assert plain.state_dict().keys() == Compact(channels, layers).state_dict().keys()
+    assert not any(parametrize.is_parametrized(module) for module in plain.modules())
 
 
 def test_branches_begin_as_the_generator_they_are_given() -> None:
@@ -108,14 +110,13 @@ def test_branches_are_added_up_in_float32_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         weight = branched.body[2].weight
     assert weight.dtype == torch.float32
-    assert torch.equal(weight, merge(copy.deepcopy(branched)).body[2].weight)
+    assert torch.equal(weight, merged(branched).body[2].weight)
 
 
-@pytest.mark.parametrize("recipe", [resnet, srwgan_gp])
-def test_a_run_with_branches_exports_a_plain_generator(recipe, options: Options) -> None:  # type: ignore[no-untyped-def]
-    name = "resnet" if recipe is resnet else "srwgan-gp"
-    options = dataclasses.replace(options, recipe=name, branches=True, pretrain_epochs=0)
-    weights = recipe.train(options, say=quiet)
+@pytest.mark.parametrize("recipe", ["resnet", "srwgan-gp"])
+def test_a_run_with_branches_exports_a_plain_generator(recipe: str, options: Options) -> None:
+    options = dataclasses.replace(options, recipe=recipe, branches=True, pretrain_epochs=0)
+    weights = recipes.train(options, say=quiet)
     loaded = load_generator(weights)
     assert loaded.state_dict().keys() == Compact(8, 2).state_dict().keys()
     average = build_generator(options, load=False)[0]
@@ -130,9 +131,9 @@ def test_a_run_with_branches_exports_a_plain_generator(recipe, options: Options)
 def test_a_run_with_branches_resumes_to_the_bit(options: Options) -> None:
     options = dataclasses.replace(options, branches=True, steps=8)
     whole = dataclasses.replace(options, out=options.out + "-whole")
-    resnet.train(whole, say=quiet)
-    resnet.train(dataclasses.replace(options, steps=4), say=quiet)
-    resnet.train(dataclasses.replace(options, steps=4), Path(options.out), say=quiet)
+    recipes.train(whole, say=quiet)
+    recipes.train(dataclasses.replace(options, steps=4), say=quiet)
+    recipes.train(dataclasses.replace(options, steps=4), Path(options.out), say=quiet)
     states = [Checkpoints(Path(o.out) / "checkpoints", 2).load()[0]["generator"] for o in (whole, options)]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
@@ -154,7 +155,7 @@ def test_a_smaller_scale_starts_as_the_reduction_of_a_larger_one() -> None:
 def test_a_run_at_2x_begins_with_4x_weights(options: Options, tmp_path: Path) -> None:
     save_generator(Compact(8, 2, 4), tmp_path / "four.safetensors", {})
     options = dataclasses.replace(options, scale=2, init=str(tmp_path / "four.safetensors"), degrade="video")
-    weights = resnet.train(options, say=quiet)
+    weights = recipes.train(options, say=quiet)
     assert load_generator(weights)(torch.rand(1, 3, 8, 8)).shape == (1, 3, 16, 16)
     with safe_open(weights, "pt") as file:
         assert set(json.loads(file.metadata()["metrics"])) == {"none", "video", "worn"}
@@ -175,9 +176,9 @@ def test_pairs_at_2x(kind: type, pack: Pack, options: Options) -> None:
 
 
 def test_validation_and_evaluation_at_2x(pack: Pack) -> None:
-    validation = Validation(pack, (), "video", scale=2)
+    validation = Validation.of_pack(pack, (), "video", scale=2)
     assert {low.shape[3] * 2 == high.shape[3] for low, high in validation.pairs.values()} == {True}
-    assert validation.bicubic["none"]["psnr"] > Validation(pack, (), "none").bicubic["none"]["psnr"] + 2
+    assert validation.bicubic["none"]["psnr"] > Validation.of_pack(pack, (), "none").bicubic["none"]["psnr"] + 2
     pairs = list(picture_pairs(pack.pictures("test"), "video", scale=2))
     assert {pair.scale for pair in pairs} == {2}
     # Weights that enlarge by 4 are measured as they are used: reduced by area.
@@ -271,7 +272,7 @@ def test_a_student_comes_to_look_like_its_teacher(options: Options, tmp_path: Pa
     means = {}
     for weight in (0.0, 1.0):
         chosen = dataclasses.replace(options, teacher_weight=weight, out=f"{options.out}-{weight}")
-        means[weight] = load_generator(resnet.train(chosen, say=quiet))(lowres).mean().item()
+        means[weight] = load_generator(recipes.train(chosen, say=quiet))(lowres).mean().item()
     assert means[1.0] < 0.25 * means[0.0]
 
 

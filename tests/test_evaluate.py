@@ -15,28 +15,18 @@ from click.testing import CliRunner
 from media import write_episode
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from train import evaluate as module
+from tests.packs import picture
 from train import sources
+from train.__main__ import main
 from train.degrade import upscale_bicubic
-from train.evaluate import PERFECT, Record, Validation, evaluate, judge, measure, summary, table
+from train.evaluate import Record, judge, summary, table
 from train.metrics import psnr, ssim
 from train.pack import Pack, PackWriter
 from train.sources import Method, Pair, as_pixels, as_tensor, enlarge, evenly, load_methods, picture_pairs, shrink
 from train.strips import richest, strip
+from train.validation import PERFECT, Validation, measure
 from vidsr.checkpoint import save_generator
 from vidsr.models import Compact
-
-
-def picture(seed: int, height: int = 420, width: int = 448) -> np.ndarray:
-    """Flat shapes with dark outlines, [height, width, 3] uint8."""
-    rng = np.random.default_rng(seed)
-    pixels = np.full((height, width, 3), rng.integers(100, 256, 3), np.uint8)
-    for _ in range(40):
-        center = tuple(int(v) for v in rng.integers(0, width, 2))
-        radius = int(rng.integers(10, 60))
-        cv2.circle(pixels, center, radius, tuple(int(v) for v in rng.integers(0, 256, 3)), -1)
-        cv2.circle(pixels, center, radius, (20, 10, 30), 4, cv2.LINE_AA)
-    return pixels
 
 
 def interpolating() -> Compact:
@@ -50,7 +40,7 @@ def interpolating() -> Compact:
 def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
     folder = tmp_path_factory.mktemp("pack")
     writer = PackWriter(folder)
-    writer.add_whole("validation", "0", picture(0), path="stills/one/0.png")
+    writer.add_whole("validation", "0", picture(0, 420, 448), path="stills/one/0.png")
     writer.add_whole("validation", "1", picture(1, 392, 400), path="stills/two/1.png")
     writer.add_whole("test", "2", picture(2, 200, 260), path="stills/one/2.png")
     writer.add_whole("test", "3", picture(3, 160, 240), path="stills/two/3.png")
@@ -114,8 +104,8 @@ def test_large_pictures_are_enlarged_in_pieces_of_the_same_result(monkeypatch: p
 
 
 def test_validation_pairs_are_fixed_and_aligned(pack: Pack) -> None:
-    validation = Validation(pack, (), "video")
-    again = Validation(pack, (), "video")
+    validation = Validation.of_pack(pack, (), "video")
+    again = Validation.of_pack(pack, (), "video")
     for name in ("none", "video", "worn"):
         lowres, highres = validation.pairs[name]
         assert lowres.shape == (2, 3, 96, 96) and highres.shape == (2, 3, 384, 384)
@@ -130,12 +120,12 @@ def test_validation_pairs_are_fixed_and_aligned(pack: Pack) -> None:
     assert found["none"]["psnr"] < validation.bicubic["none"]["psnr"]
     shown = validation.strip(interpolating())
     assert shown.dtype == np.uint8 and shown.ndim == 3 and shown.shape[1] > 3 * 320
-    assert Validation(pack, (), "none").bicubic.keys() == {"none"}
+    assert Validation.of_pack(pack, (), "none").bicubic.keys() == {"none"}
 
 
 def test_validation_without_pictures_is_refused(pack: Pack) -> None:
     with pytest.raises(ValueError, match="no validation picture"):
-        Validation(pack, (("*", 0.0),), "none")
+        Validation.of_pack(pack, (("*", 0.0),), "none")
 
 
 def test_centres_are_scaled_down_by_themselves_when_clean_and_cut_out_when_compressed() -> None:
@@ -175,7 +165,7 @@ def test_run_from_the_command_line(pack: Pack, weights: Path, tmp_path: Path) ->
         str(weights), f"other={weights}", str(broken), "--pack", str(pack.folder), "--out", str(out), "--strips", "2",
         "--video", f"{tmp_path / 'low.mkv'}={tmp_path / 'high.mkv'}",
     ]  # fmt: skip
-    result = CliRunner().invoke(evaluate, arguments)
+    result = CliRunner().invoke(main, ["evaluate", *arguments])
     assert result.exit_code == 1 and f"{broken}: not a safetensors file" in result.output
     found = json.loads((out / "metrics.json").read_text())
     assert found["pack"]["digest"] == pack.digest and found["failed"].keys() == {"broken"}
@@ -202,7 +192,8 @@ def test_run_from_the_command_line(pack: Pack, weights: Path, tmp_path: Path) ->
         "01-one-2-clean.png", "01-one-2-compressed.png", "01-one-2-worn.png", "02-two-4-clean.png",
         "02-two-4-compressed.png", "02-two-4-worn.png", "video-low.png",
     ]  # fmt: skip
-    again = CliRunner().invoke(evaluate, [*arguments[:1], *arguments[3:7], "--strips", "0", "--degrade", "none"])
+    clean = [*arguments[:1], *arguments[3:7], "--strips", "0", "--degrade", "none"]
+    again = CliRunner().invoke(main, ["evaluate", *clean])
     assert again.exit_code == 0, again.output
     assert not list((out / "strips").iterdir()) and "Compressed" not in again.output
 
@@ -216,7 +207,7 @@ def test_another_video_is_refused(
 ) -> None:
     write_episode(tmp_path / "low.mkv", frames=13)
     write_episode(tmp_path / "high.mkv", frames=frames, size=size)
-    result = CliRunner().invoke(evaluate, [
+    result = CliRunner().invoke(main, ["evaluate",
         str(weights), "--pack", str(pack.folder), "--out", str(tmp_path / "out"), "--degrade", "none",
         "--video", f"{tmp_path / 'low.mkv'}={tmp_path / 'high.mkv'}",
     ])  # fmt: skip
@@ -232,7 +223,7 @@ def test_methods_are_named_by_their_run(weights: Path, tmp_path: Path, monkeypat
     methods, failed = load_methods((), "cpu")
     names = [method.name for method in methods]
     assert names[:2] == ["fast", "mine"] and "fast (installed)" in names and not failed
-    result = CliRunner().invoke(evaluate, ["fast", "runs/fast/generator.safetensors"])
+    result = CliRunner().invoke(main, ["evaluate", "fast", "runs/fast/generator.safetensors"])
     assert result.exit_code == 2 and "two methods are called 'fast'" in result.output
 
 
@@ -245,7 +236,7 @@ def test_weights_that_cannot_be_judged(tmp_path: Path) -> None:
     assert not methods
     assert "enlarges 2 times, expected 4" in failed["double"]
     assert "NaN" in failed["diverged"] and "unknown model" in failed["unheard-of"]
-    result = CliRunner().invoke(module.evaluate, [str(tmp_path / "double.safetensors")])
+    result = CliRunner().invoke(main, ["evaluate", str(tmp_path / "double.safetensors")])
     assert result.exit_code == 1 and "none of the weights" in result.output
 
 

@@ -21,6 +21,7 @@ from PIL import Image
 
 from train import pack as pack_module
 from train import prepare as prepare_module
+from train.__main__ import main
 from train.crops import choose_crops
 from train.pack import CROP, Pack, encode_png, weight_of
 from train.pictures import (
@@ -34,7 +35,6 @@ from train.pictures import (
     read_picture,
     split_of,
 )
-from train.prepare import prepare
 
 
 def picture(seed: int, height: int = 520, width: int = 520) -> np.ndarray:
@@ -63,7 +63,7 @@ def read(content: bytes) -> np.ndarray:
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(prepare, [str(argument) for argument in arguments])
+    return CliRunner().invoke(main, ["prepare", *map(str, arguments)])
 
 
 def failure(result: Result) -> str:

@@ -17,10 +17,11 @@ import torch
 from click.testing import CliRunner
 from media import write_episode
 
+from train.__main__ import main
 from train.pack import PackWriter
 from train.sources import Method, Pair, as_pixels, as_tensor, enlarge, shrink
 from train.strips import richest
-from train.study import fold, read_votes, study, wilson, write_study
+from train.study import fold, read_votes, wilson, write_study
 from vidsr.checkpoint import save_generator
 from vidsr.models import Compact
 
@@ -52,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, generator: Compact) -> Path
     save_generator(generator, base / "tiny.safetensors", {})
     write_episode(base / "low.mkv", frames=13)
     write_episode(base / "high.mkv", frames=13, size=(256, 192))
-    result = CliRunner().invoke(study, [
+    result = CliRunner().invoke(main, ["study",
         f"zebra={base / 'tiny.safetensors'}", "Bicubic", "--original", "--pack", str(base / "pack"), "--pictures", "2",
         "--crop", "96", "--frames", "1", "--video", f"{base / 'low.mkv'}={base / 'high.mkv'}",
         "--out", str(base / "out"),
@@ -120,9 +121,9 @@ def test_the_page_lists_the_pictures_of_a_pair_in_no_order_of_methods(tmp_path: 
 
 
 def test_a_study_is_not_written_over_another(folder: Path) -> None:
-    result = CliRunner().invoke(study, ["fast", "Bicubic", "--out", str(folder)])
+    result = CliRunner().invoke(main, ["study", "fast", "Bicubic", "--out", str(folder)])
     assert result.exit_code == 1 and "not empty" in result.output
-    result = CliRunner().invoke(study, ["Bicubic", "--out", str(folder.parent / "new")])
+    result = CliRunner().invoke(main, ["study", "Bicubic", "--out", str(folder.parent / "new")])
     assert result.exit_code == 2 and "got one method, Bicubic" in result.output
 
 
@@ -172,7 +173,7 @@ def test_tally_refuses_what_is_not_of_this_study(tmp_path: Path) -> None:
     key.write_text(json.dumps(KEY))
     one = write_votes(tmp_path / "one.json", "x", {"ab1": "a1"})
     more = write_votes(tmp_path / "more.json", "x", {"ab1": "b1", "ab2": "b2"})  # the same person, later
-    result = CliRunner().invoke(study, ["--tally", str(key), str(one), str(more)])
+    result = CliRunner().invoke(main, ["study", "--tally", str(key), str(one), str(more)])
     assert result.exit_code == 0 and "| A | B | 0 | 2 | 0 |" in result.output
     assert "2 votes of 1 person." in result.output
     others = [
@@ -182,14 +183,14 @@ def test_tally_refuses_what_is_not_of_this_study(tmp_path: Path) -> None:
         tmp_path / "broken.json",
     ]
     others[-1].write_text('{"study": "s1"')
-    result = CliRunner().invoke(study, ["--tally", str(key), str(one), *map(str, others)])
+    result = CliRunner().invoke(main, ["study", "--tally", str(key), str(one), *map(str, others)])
     assert result.exit_code == 1 and "1 vote of 1 person." in result.output
     assert f"{others[0]}: votes of study s2, expected s1: not counted" in result.output
     assert "picture 'c2' was never in pair ab1" in result.output
     assert result.output.count("not a file of votes") == 2
-    result = CliRunner().invoke(study, ["--tally", str(key), str(others[0])])
+    result = CliRunner().invoke(main, ["study", "--tally", str(key), str(others[0])])
     assert result.exit_code == 1 and "no votes of this study" in result.output
-    result = CliRunner().invoke(study, ["--tally", str(one), str(one)])
+    result = CliRunner().invoke(main, ["study", "--tally", str(one), str(one)])
     assert result.exit_code == 1 and f"{one}: not the key.json of a study" in result.output
 
 

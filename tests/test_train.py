@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from tests.packs import make_pack
-from train import checkpoints, resnet, srgan, srwgan_gp
+from train import checkpoints, recipes
 from train import run as run_module
 from train.__main__ import main
 from train.checkpoints import Checkpoints
@@ -29,12 +29,13 @@ from train.generators import build_generator, edge_gradients, update_average
 from train.losses import CONTENT
 from train.options import Options
 from train.pack import Pack
+from train.recipes import train
 from train.run import Diverged
 from vidsr.checkpoint import load_generator, save_generator
 from vidsr.models import Compact, SRResNet
 
 ROOT = Path(__file__).parent.parent
-RECIPES = {"resnet": resnet, "srgan": srgan, "srwgan-gp": srwgan_gp}
+RECIPES = ("resnet", "srgan", "srwgan-gp")
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +47,15 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
 def options(pack: Pack, tmp_path: Path) -> Options:
     """A run of ten steps that takes no time."""
     return Options(
-        recipe="srwgan-gp", pack=str(pack.folder), out=str(tmp_path / "run"), generator="compact", channels=8, layers=2,
+        recipe="resnet", pack=str(pack.folder), out=str(tmp_path / "run"), generator="compact", channels=8, layers=2,
         init="scratch", batch=2, crop=32, rate=1e-3, critic_width=4, adversarial=1e-3, steps=10, pretrain_epochs=0.5,
         precision="fp32", metadata={"name": "tiny"},
     )  # fmt: skip
+
+
+@pytest.fixture
+def against_a_critic(options: Options) -> Options:
+    return dataclasses.replace(options, recipe="srwgan-gp")
 
 
 def parts_of(folder: str | Path) -> dict[str, Any]:
@@ -70,7 +76,7 @@ def same(a: Any, b: Any) -> bool:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_five_steps_of_each_recipe(recipe: str, generator: str, options: Options) -> None:
     options = dataclasses.replace(options, recipe=recipe, generator=generator, blocks=1, steps=5, precision="auto")
-    weights = RECIPES[recipe].train(options, say=lambda line: None)
+    weights = train(options, say=lambda line: None)
     with safe_open(weights, "pt") as file:
         metadata = file.metadata()
     assert (metadata["name"], metadata["steps"], metadata["recipe"]) == ("tiny", "5", recipe)
@@ -83,11 +89,12 @@ def test_five_steps_of_each_recipe(recipe: str, generator: str, options: Options
     assert {"discriminator", "critic"} & set(parts) == ({judge} if judge else set())
 
 
-def test_the_critic_may_see_other_pictures_as_real(options: Options) -> None:
+def test_the_critic_may_see_other_pictures_as_real(against_a_critic: Options) -> None:
+    options = against_a_critic
     def critic(**changes: Any) -> dict[str, Any]:
         out = f"{options.out}-{len(changes)}"
         chosen = dataclasses.replace(options, steps=1, pretrain_epochs=0, out=out, **changes)
-        srwgan_gp.train(chosen, say=lambda line: None)
+        train(chosen, say=lambda line: None)
         return parts_of(chosen.out)["critic"]
 
     own, others = critic(), critic(critic_weights=(("many", 0.0),))
@@ -100,16 +107,17 @@ def test_flats_are_smoothed_where_that_is_asked_for(options: Options) -> None:
     def generator(recipe: str, weight: float) -> dict[str, Any]:
         out = f"{options.out}-{recipe}-{weight}"
         chosen = dataclasses.replace(options, recipe=recipe, steps=1, smooth_flats=weight, clip=None, out=out)
-        RECIPES[recipe].train(chosen, say=lambda line: None)
+        train(chosen, say=lambda line: None)
         return parts_of(out)["generator"]
 
-    for recipe in ("resnet", "srwgan-gp"):
+    for recipe in RECIPES:
         assert not same(generator(recipe, 0.0), generator(recipe, 5.0))
 
 
-def test_a_run_leaves_its_options_and_a_record(options: Options, pack: Pack) -> None:
+def test_a_run_leaves_its_options_and_a_record(against_a_critic: Options, pack: Pack) -> None:
+    options = against_a_critic
     options = dataclasses.replace(options, steps=20)
-    srwgan_gp.train(options, say=lambda line: None)
+    train(options, say=lambda line: None)
     folder = Path(options.out)
     assert Options.from_json(json.loads((folder / "options.json").read_text())) == options
     record = EventAccumulator(str(folder / "tensorboard"))
@@ -126,14 +134,15 @@ def test_a_run_leaves_its_options_and_a_record(options: Options, pack: Pack) -> 
 
 
 @pytest.mark.parametrize("degrade", ["none", "video"])
-def test_resume_equals_an_uninterrupted_run(options: Options, degrade: str) -> None:
+def test_resume_equals_an_uninterrupted_run(against_a_critic: Options, degrade: str) -> None:
     """25 steps and 25 more give, to the bit, what 50 steps give: weights, critic, average, optimisers."""
+    options = against_a_critic
     workers = 0 if degrade == "none" else 1
     options = dataclasses.replace(options, steps=50, degrade=degrade, workers=workers)
     whole = dataclasses.replace(options, out=options.out + "-whole")
-    srwgan_gp.train(whole, say=lambda line: None)
-    srwgan_gp.train(dataclasses.replace(options, steps=25), say=lambda line: None)
-    srwgan_gp.train(dataclasses.replace(options, steps=25), Path(options.out), say=lambda line: None)
+    train(whole, say=lambda line: None)
+    train(dataclasses.replace(options, steps=25), say=lambda line: None)
+    train(dataclasses.replace(options, steps=25), Path(options.out), say=lambda line: None)
     a, b = parts_of(whole.out), parts_of(options.out)
     assert a["step"] == b["step"] == 50
     assert all(same(a[part], b[part]) for part in a if part != "seconds")
@@ -142,15 +151,15 @@ def test_resume_equals_an_uninterrupted_run(options: Options, degrade: str) -> N
 def test_label_noise_resumes_too(options: Options) -> None:
     options = dataclasses.replace(options, recipe="srgan", steps=12)
     whole = dataclasses.replace(options, out=options.out + "-whole")
-    srgan.train(whole, say=lambda line: None)
-    srgan.train(dataclasses.replace(options, steps=6), say=lambda line: None)
-    srgan.train(dataclasses.replace(options, steps=6), Path(options.out), say=lambda line: None)
+    train(whole, say=lambda line: None)
+    train(dataclasses.replace(options, steps=6), say=lambda line: None)
+    train(dataclasses.replace(options, steps=6), Path(options.out), say=lambda line: None)
     assert same(parts_of(whole.out)["discriminator"], parts_of(options.out)["discriminator"])
 
 
 def test_a_signal_ends_the_run_after_a_checkpoint(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = dataclasses.replace(options, out=options.out + "-whole")
-    resnet.train(whole, say=lambda line: None)
+    train(whole, say=lambda line: None)
     real, calls = update_average, []
 
     def interrupting(*arguments: Any) -> None:
@@ -159,13 +168,13 @@ def test_a_signal_ends_the_run_after_a_checkpoint(options: Options, monkeypatch:
         if len(calls) == 4:
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(resnet, "update_average", interrupting)
+    monkeypatch.setattr(recipes, "update_average", interrupting)
     with pytest.raises(SystemExit) as ended:
-        resnet.train(options, say=lambda line: None)
+        train(options, say=lambda line: None)
     assert ended.value.code == 128 + signal.SIGTERM and parts_of(options.out)["step"] == 4
-    monkeypatch.setattr(resnet, "update_average", real)
+    monkeypatch.setattr(recipes, "update_average", real)
     # Without new limits a run goes on to the end it was given.
-    resnet.train(dataclasses.replace(options, steps=None), Path(options.out), say=lambda line: None)
+    train(dataclasses.replace(options, steps=None), Path(options.out), say=lambda line: None)
     assert parts_of(options.out)["step"] == 10
     assert same(parts_of(whole.out)["average"], parts_of(options.out)["average"])
 
@@ -173,7 +182,6 @@ def test_a_signal_ends_the_run_after_a_checkpoint(options: Options, monkeypatch:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_nan_stops_and_keeps_the_checkpoint(recipe: str, options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     options = dataclasses.replace(options, recipe=recipe)
-    train = RECIPES[recipe].train
     train(options, say=lambda line: None)
     (kept,) = (Path(options.out) / "checkpoints").iterdir()
     before = kept.read_bytes()
@@ -188,26 +196,26 @@ def test_flat_pictures_stop_the_run(options: Options, monkeypatch: pytest.Monkey
     for parameter in flat.parameters():
         nn.init.zeros_(parameter)
     flat.forward = lambda x: 0.5 + 0 * Compact.forward(flat, x)  # type: ignore[method-assign]
-    monkeypatch.setattr(resnet, "build_generator", lambda options, load: (flat, "scratch"))
+    monkeypatch.setattr(recipes, "build_generator", lambda options, load: (flat, "scratch"))
     with pytest.raises(Diverged, match=r"flat by step 10 .*lower --adversarial"):
-        resnet.train(options, say=lambda line: None)
+        train(options, say=lambda line: None)
     assert not Checkpoints(Path(options.out) / "checkpoints", 2).paths()
 
 
 def test_old_checkpoints_are_pruned_and_a_cut_one_is_passed_over(options: Options) -> None:
     options = dataclasses.replace(options, checkpoint_steps=2)
-    resnet.train(options, say=lambda line: None)
+    train(options, say=lambda line: None)
     newest, older = Checkpoints(Path(options.out) / "checkpoints", 2).paths()
     assert (newest.name, older.name) == ("step-00000010.pt", "step-00000008.pt")
     newest.write_bytes(newest.read_bytes()[:-500])
     said: list[str] = []
-    resnet.train(dataclasses.replace(options, steps=2), Path(options.out), say=said.append)
+    train(dataclasses.replace(options, steps=2), Path(options.out), say=said.append)
     assert any("step-00000010.pt: cannot be read" in line and "going on from step-00000008.pt" in line for line in said)
     assert parts_of(options.out)["step"] == 10
     for path in Checkpoints(Path(options.out) / "checkpoints", 2).paths():
         path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"step-00000010\.pt: cannot be read"):
-        resnet.train(options, Path(options.out), say=lambda line: None)
+        train(options, Path(options.out), say=lambda line: None)
 
 
 def test_a_full_disk_costs_a_checkpoint_not_the_run(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +230,7 @@ def test_a_full_disk_costs_a_checkpoint_not_the_run(options: Options, monkeypatc
 
     monkeypatch.setattr(checkpoints.torch, "save", full_once)
     said: list[str] = []
-    weights = resnet.train(dataclasses.replace(options, checkpoint_steps=4), say=said.append)
+    weights = train(dataclasses.replace(options, checkpoint_steps=4), say=said.append)
     assert any("step-00000008.pt: could not be written" in line and "No space left" in line for line in said)
     names = sorted(path.name for path in (Path(options.out) / "checkpoints").iterdir())
     assert names == ["step-00000004.pt", "step-00000010.pt"]  # no half file, and none deleted for it
@@ -237,7 +245,7 @@ def test_a_last_checkpoint_that_cannot_be_written_is_an_error(
 
     monkeypatch.setattr(checkpoints.torch, "save", full)
     with pytest.raises(OSError, match=r"step-00000010\.pt: could not be written"):
-        resnet.train(options, say=lambda line: None)
+        train(options, say=lambda line: None)
 
 
 def test_a_record_that_cannot_be_written_does_not_stop_the_run(
@@ -248,7 +256,7 @@ def test_a_record_that_cannot_be_written_does_not_stop_the_run(
 
     monkeypatch.setattr("train.journal.SummaryWriter.add_scalar", full)
     said: list[str] = []
-    assert load_generator(resnet.train(options, say=said.append))
+    assert load_generator(train(options, say=said.append))
     assert sum("training goes on without it" in line for line in said) == 1
 
 
@@ -266,23 +274,23 @@ def test_a_record_that_cannot_be_written_does_not_stop_the_run(
 )
 def test_options_that_do_not_fit(options: Options, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        resnet.train(dataclasses.replace(options, **change), say=lambda line: None)
+        train(dataclasses.replace(options, **change), say=lambda line: None)
 
 
 def test_a_folder_that_holds_a_run_is_left_alone(options: Options) -> None:
-    resnet.train(options, say=lambda line: None)
+    train(options, say=lambda line: None)
     with pytest.raises(ValueError, match=r"already holds a run: --resume"):
-        resnet.train(options, say=lambda line: None)
-    with pytest.raises(ValueError, match="a run of srwgan-gp, expected resnet"):
-        resnet.train(dataclasses.replace(options, recipe="resnet"), Path(options.out), say=lambda line: None)
+        train(options, say=lambda line: None)
+    with pytest.raises(ValueError, match="a run of resnet, expected srwgan-gp"):
+        train(dataclasses.replace(options, recipe="srwgan-gp"), Path(options.out), say=lambda line: None)
 
 
 def test_resume_of_no_run(options: Options, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no run there"):
-        resnet.train(options, tmp_path, say=lambda line: None)
+        train(options, tmp_path, say=lambda line: None)
     (tmp_path / "options.json").write_text('{"recipe": "resnet", "shape": 3}')
     with pytest.raises(ValueError, match=r"another version of the trainer \(shape\)"):
-        resnet.train(options, tmp_path, say=lambda line: None)
+        train(options, tmp_path, say=lambda line: None)
 
 
 def test_a_run_begins_with_given_weights(options: Options, tmp_path: Path) -> None:
@@ -301,9 +309,9 @@ def test_a_run_begins_with_given_weights(options: Options, tmp_path: Path) -> No
 def test_a_run_goes_on_without_the_weights_it_began_with(options: Options, tmp_path: Path) -> None:
     path = tmp_path / "theirs.safetensors"
     save_generator(Compact(8, 2), path, {})
-    resnet.train(dataclasses.replace(options, init=str(path)), say=lambda line: None)
+    train(dataclasses.replace(options, init=str(path)), say=lambda line: None)
     path.unlink()
-    resnet.train(dataclasses.replace(options, steps=2), Path(options.out), say=lambda line: None)
+    train(dataclasses.replace(options, steps=2), Path(options.out), say=lambda line: None)
     assert parts_of(options.out)["step"] == 12
 
 

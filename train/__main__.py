@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,15 @@ class _Lazy(click.Group):
         if name in _ELSEWHERE:
             return getattr(importlib.import_module(_ELSEWHERE[name]), name)
         return super().get_command(ctx, name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """One line for what a user can mend; tracebacks are for bugs."""
+        from vidsr.errors import VidsrError
+
+        try:
+            return super().invoke(ctx)
+        except (ValueError, OSError, VidsrError) as error:
+            raise click.ClickException(str(error)) from None
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
@@ -73,14 +81,10 @@ def distil(**given: Any) -> None:
     student, critic_minutes = given.pop("student"), given.pop("critic_minutes")
     given["out"] = given["out"] or f"runs/{student}" + ("" if given["scale"] == 4 else f"-{given['scale']}x")
 
-    def work() -> None:
-        from train.distil import stages, train
+    from train.distil import stages, train
 
-        options = Options(recipe="resnet", generator="compact", **_said(given))
-        chosen = stages(options, student, critic_minutes)
-        train(chosen, click.echo)
-
-    _guarded(work)
+    options = Options(recipe="resnet", generator="compact", **_said(given))
+    train(stages(options, student, critic_minutes), click.echo)
 
 
 @main.command()
@@ -91,7 +95,7 @@ def export(run: Path, weights_file: Path, metadata: dict[str, str]) -> None:
     """Measure the newest checkpoint of the folder RUN again and write its averaged weights to WEIGHTS_FILE."""
     from train.run import publish
 
-    _guarded(lambda: publish(run, weights_file, metadata, click.echo))
+    publish(run, weights_file, metadata, click.echo)
 
 
 def _run(recipe: str, given: dict[str, Any]) -> None:
@@ -105,19 +109,17 @@ def _run(recipe: str, given: dict[str, Any]) -> None:
     options = _said(given)
     options["out"] = options.get("out") or f"runs/{recipe}"
 
-    def work() -> None:
-        from train.checkpoints import read_options
+    from train.checkpoints import read_options
 
-        chosen = read_options(resume) if resume else Options(recipe=recipe, **options)
-        if dry_run:
-            _describe(chosen)
-            return
-        if resume:
-            chosen = replace(chosen, steps=given["steps"], minutes=given["minutes"])
-        train = importlib.import_module(f"train.{recipe.replace('-', '_')}").train
-        train(chosen, resume, click.echo)
+    chosen = read_options(resume) if resume else Options(recipe=recipe, **options)
+    if dry_run:
+        _describe(chosen)
+        return
+    if resume:
+        chosen = replace(chosen, steps=given["steps"], minutes=given["minutes"])
+    from train.recipes import train
 
-    _guarded(work)
+    train(chosen, resume, click.echo)
 
 
 def _said(given: dict[str, Any]) -> dict[str, Any]:
@@ -135,16 +137,6 @@ def _describe(options: Options) -> None:
     click.echo(json.dumps(asdict(options), indent=2))
     crops = len(pack.train_crops(options.weights)[1])
     click.echo(f"{crops} crops of {pack.folder}; {parameters:,} parameters; starts as {start}")
-
-
-def _guarded(work: Callable[[], None]) -> None:
-    """One line for what a user can mend; tracebacks are for bugs."""
-    from train.run import Diverged
-
-    try:
-        work()
-    except (ValueError, OSError, Diverged) as error:
-        raise click.ClickException(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ The generator can do no more than without branches; what changes is how the opti
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -44,12 +46,21 @@ def branch(generator: Compact) -> Compact:
     return generator
 
 
-def merge(generator: nn.Module) -> nn.Module:
-    """Add the branches up to plain convolutions, in place; does nothing to a generator without branches."""
-    for module in generator.modules():
-        if parametrize.is_parametrized(module, "weight"):
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
-    return generator
+@torch.no_grad()
+def merged(generator: nn.Module) -> nn.Module:
+    """A copy of `generator`, its branches added up to plain convolutions; without branches just a copy.
+
+    Not by removing the parametrizations from a deep copy: it shares a class with what it is a copy of, which would lose
+    its branches, too.
+    """
+    if not isinstance(generator, Compact):
+        return copy.deepcopy(generator)
+    plain = Compact(generator.channels, generator.layers, generator.scale, generator.skip, generator.activation)
+    for target, source in zip(plain.body, generator.body, strict=True):
+        for name in ("weight", "bias"):
+            if (value := getattr(source, name, None)) is not None:
+                getattr(target, name).copy_(value)
+    return plain.to(next(generator.parameters()).device).train(generator.training)
 
 
 def _inner(generator: Compact) -> list[nn.Conv2d]:

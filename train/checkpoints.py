@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from train.options import Options
 from vidsr.files import publish
-
-
-class Stateful(Protocol):
-    """A module, an optimiser: whatever gives its state and takes it again."""
-
-    def state_dict(self) -> Any: ...
-
-    def load_state_dict(self, state: Any) -> Any: ...
 
 
 class Checkpoints:

@@ -17,6 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vidsr.color import from_rgb
+from vidsr.frames import ColorSpec, PixelFormat
+
 if TYPE_CHECKING:
     import av
 
@@ -24,6 +27,7 @@ Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 # BT.601: what SD video uses. The matrix cancels out in the round trip, but quantised chroma and clipping do not.
 _KR, _KG, _KB = 0.299, 0.587, 0.114
+_YUV420, _BT601 = PixelFormat("yuv", 8, (1, 1)), ColorSpec("bt601")
 
 # FFmpeg's encoders, how often each is drawn, and the decoder of what it writes. Most episodes that people have are
 # H.264; MPEG-2 is the DVDs, MPEG-4 part 2 the old rips of them.
@@ -173,18 +177,15 @@ def to_yuv420(rgb: Tensor) -> Planes:
 
     Chroma is sited left, as MPEG-2 and H.264 have it: on even columns, midway between two rows.
     """
-    red, green, blue = rgb
-    luma = _KR * red + _KG * green + _KB * blue
-    chroma = torch.stack([(blue - luma) / (2 - 2 * _KB), (red - luma) / (2 - 2 * _KR)])
-    padded = F.pad(chroma[None], (1, 0, 0, 0), mode="replicate")[0]
-    width = chroma.shape[2]
-    cosited = (padded[:, :, 0:width:2] + 2 * padded[:, :, 1 : width + 1 : 2]) / 4 + chroma[:, :, 1::2] / 4
-    chroma = (cosited[:, 0::2] + cosited[:, 1::2]) / 2
-    return _to_bytes(16 + 219 * luma), _to_bytes(128 + 224 * chroma[0]), _to_bytes(128 + 224 * chroma[1])
+    luma, blue, red = from_rgb(rgb[None], _YUV420, _BT601)
+    return luma[0].numpy(), blue[0].numpy(), red[0].numpy()
 
 
 def to_rgb(planes: Planes, mode: str = "bilinear") -> Tensor:
-    """The way back, as a player does it: -> [3, H, W] float RGB, 0..1. mode: bilinear or bicubic, for the chroma."""
+    """The way back, as players do it: -> [3, H, W] float RGB, 0..1. mode: bilinear or bicubic, for the chroma.
+
+    Not `vidsr.color.to_rgb`, whose one filter is better than a player's: up to 6 levels apart.
+    """
     luma = (torch.from_numpy(planes[0]).float() - 16) / 219
     chroma = (torch.from_numpy(np.stack(planes[1:])).float() - 128) / 224
     height, width = luma.shape
@@ -198,7 +199,3 @@ def to_rgb(planes: Planes, mode: str = "bilinear") -> Tensor:
     red = luma + (2 - 2 * _KR) * red_difference
     blue = luma + (2 - 2 * _KB) * blue_difference
     return torch.stack([red, (luma - _KR * red - _KB * blue) / _KG, blue]).clamp(0, 1)
-
-
-def _to_bytes(plane: Tensor) -> np.ndarray:
-    return plane.round().clamp(0, 255).byte().numpy()

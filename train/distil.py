@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from train import resnet, srwgan_gp
+from train import recipes
 from train.checkpoints import Checkpoints, read_options
 from train.options import STUDENTS, Options
 
@@ -63,8 +63,7 @@ def train(options: list[Options], say: Callable[[str], None] = print) -> Path:
         resume = folder if begun and Checkpoints(folder / "checkpoints", stage.keep).paths() else None
         # A resumed run goes on to the end it was given: it is not asked for more.
         wanted = replace(stage, steps=None, minutes=None, epochs=stage.epochs or 1) if resume else stage
-        recipe = resnet if stage.recipe == "resnet" else srwgan_gp
-        recipe.train(wanted, resume, say)
+        recipes.train(wanted, resume, say)
     result = weights.parent.parent / WEIGHTS
     shutil.copyfile(weights, result)
     say(f"{result}: the student")

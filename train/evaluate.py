@@ -13,12 +13,10 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor, nn
 
-from train.degrade import MARGIN, SCALE
-from train.metrics import psnr, ssim
+from train.degrade import SCALE
 from train.options import DEGRADATIONS, Weights, pack_option, weight_option
-from train.pack import CROP, Pack
+from train.pack import Pack
 from train.sources import (
     BICUBIC,
     ORIGINAL,
@@ -35,96 +33,12 @@ from train.sources import (
     shrink,
     sources_of,
     video_pairs,
-    worn,
 )  # fmt: skip
 from train.strips import line_detail, richest, strip, write_png
-from vidsr.errors import VidsrError
+from train.validation import STRIP, centre, psnr_and_ssim
 
-Metrics = dict[str, float]
-PERFECT = 100.0  # dB, for pictures that are identical: a mean with infinity in it says nothing
 CENTRE = 128  # side of the crops that the paper measures
-_STRIP, _FRAME_STRIP = 160, 240  # side of the crops in strips, of pictures and of video frames
-
-
-def measure(generator: nn.Module | None, lowres: Tensor, highres: Tensor, batch: int = 4) -> Metrics:
-    """Mean psnr (dB, at most PERFECT a picture) and ssim of enlarged `lowres` against `highres`.
-
-    generator: in eval mode, on their device; None measures bicubic. lowres: [N, 3, H, W], highres: [N, 3, sH, sW], both
-    float in 0..1.
-    """
-    scale = highres.shape[3] // lowres.shape[3]
-    pairs = zip(lowres.split(batch), highres.split(batch))
-    values = torch.cat([_values(enlarge(generator, low, scale), high) for low, high in pairs], dim=1)
-    mean = values.mean(dim=1)
-    return {"psnr": round(float(mean[0]), 3), "ssim": round(float(mean[1]), 4)}
-
-
-def _values(result: Tensor, highres: Tensor) -> Tensor:
-    """[2, N]: psnr and ssim of each picture."""
-    return torch.stack([psnr(result, highres).clamp(max=PERFECT), ssim(result, highres).double()])
-
-
-class Validation:
-    """Measures generators on fixed pairs of the validation pictures' centres: clean; for "video" compressed and worn.
-
-    pairs: (lowres [N, 3, 384/scale, 384/scale], highres [N, 3, 384, 384]), float in 0..1 on `device`, by source.
-    bicubic: what there is to beat, as `measure` returns it. ValueError when there is no validation picture.
-    """
-
-    def __init__(
-        self, pack: Pack, weights: Weights, degrade: str, device: torch.device | str = "cpu", scale: int = SCALE
-    ) -> None:
-        windows = [_window(picture.pixels) for picture in pack.pictures("validation", weights)]
-        if not windows:
-            raise ValueError(
-                f"{pack.folder}: no validation picture; prepare more pictures, or with a larger --validation"
-            )
-        self.pairs = {name: _pairs(windows, name, device, scale) for name in sources_of(degrade)}
-        self.bicubic = {name: measure(None, *pair) for name, pair in self.pairs.items()}
-
-    def measure(self, generator: nn.Module) -> dict[str, Metrics]:
-        """Metrics by source. generator: in eval mode, on the same device."""
-        return {name: measure(generator, *pair) for name, pair in self.pairs.items()}
-
-    def strip(self, generator: nn.Module, pictures: int = 4) -> np.ndarray:
-        """[H, W, 3] uint8: a row for each of a few pictures (worn, if there are such): bicubic, `generator`'s and
-        the original, where there are most lines."""
-        lowres, highres = list(self.pairs.values())[-1]
-        scale = highres.shape[3] // lowres.shape[3]
-        rows = []
-        for index in evenly(len(lowres), pictures):
-            low, high = lowres[index : index + 1], as_pixels(highres[index : index + 1])
-            made = {BICUBIC: enlarge(None, low, scale), "Generator": enlarge(generator, low, scale)}
-            columns = [(name, as_pixels(picture)) for name, picture in made.items()]
-            where = richest(high, _STRIP)
-            rows.append(strip([(name, picture[where]) for name, picture in [*columns, (ORIGINAL, high)]]))
-        return np.concatenate(rows)
-
-
-def _window(pixels: np.ndarray) -> np.ndarray:
-    """What the centre crop is cut from: with a margin for pans where the picture is large enough."""
-    return pixels[_centre(pixels, CROP + 2 * MARGIN if min(pixels.shape[:2]) >= CROP + 2 * MARGIN else CROP)]
-
-
-def _centre(pixels: np.ndarray, size: int) -> tuple[slice, slice]:
-    """Rows and columns of the size x size crop in the middle, from multiples of 4 on; smaller where the picture is."""
-    tops = [max(0, side - size) // 8 * 4 for side in pixels.shape[:2]]
-    return slice(tops[0], tops[0] + size), slice(tops[1], tops[1] + size)
-
-
-def _pairs(
-    windows: list[np.ndarray], source: str, device: torch.device | str, scale: int
-) -> tuple[Tensor, Tensor]:
-    lowres, highres = [], []
-    for index, window in enumerate(windows):
-        margin = (window.shape[0] - CROP) // 2
-        high = window[margin : margin + CROP, margin : margin + CROP]
-        low = shrink(high, scale)
-        if source != "none":
-            high, low = worn(window, margin, source, index, scale)
-        lowres.append(as_tensor(low))
-        highres.append(as_tensor(high))
-    return torch.cat(lowres).to(device), torch.cat(highres).to(device)
+_FRAME_STRIP = 240  # side of the crops in strips of video frames
 
 
 @dataclass(frozen=True)
@@ -148,7 +62,7 @@ def judge(pair: Pair, methods: list[Method], device: torch.device | str) -> tupl
     lowres, highres, scale = as_tensor(pair.lowres, device), as_tensor(pair.highres, device), pair.scale
     parts = {"whole": (lowres, highres)}
     if pair.source in SOURCES:
-        rows, columns = _centre(pair.highres, CENTRE)
+        rows, columns = centre(pair.highres, CENTRE)
         crop = pair.highres[rows, columns]
         small = shrink(crop, scale)
         if pair.source != "none":
@@ -162,8 +76,8 @@ def judge(pair: Pair, methods: list[Method], device: torch.device | str) -> tupl
             result = enlarge(method.generator, low, scale)
             if region == "whole":
                 pictures[method.name] = as_pixels(result)
-            values = _values(result, high)[:, 0].tolist()
-            records.append(Record(pair.name, pair.source, region, method.name, *(round(v, 5) for v in values)))
+            figures = psnr_and_ssim(result, high)[:, 0].tolist()
+            records.append(Record(pair.name, pair.source, region, method.name, *(round(v, 5) for v in figures)))
     return records, pictures
 
 
@@ -232,7 +146,7 @@ def measure_all(
         if pair.name in numbers:
             name = "-".join(Path(pair.name).with_suffix("").parts[-2:])
             path = folder / f"{numbers[pair.name]:02}-{name}-{SOURCES[pair.source]}.png"
-            _write_strip(path, pair, results, _STRIP)
+            _write_strip(path, pair, results, STRIP)
     for lowres, highres in videos:
         most = -1.0
         for pair in _shown(video_pairs(lowres, highres, scale), lowres.name):
@@ -286,20 +200,17 @@ def evaluate(
     if not methods:
         raise click.ClickException("none of the weights can be used: see above")
     methods = [Method(BICUBIC), *(method for method in methods if method.name != BICUBIC)]
-    try:
-        opened = Pack.open(pack)
-        records = measure_all(opened, split, weights, degrade, videos, methods, device, out / "strips", strips, scale)
-        found = summary(records)
-        described = {
-            "pack": {"folder": pack, "digest": opened.digest}, "split": split, "weights": weights, "scale": scale,
-            "device": device, "torch": torch.__version__, "failed": failed,
-            "methods": {m.name: {"path": m.path, "sha256": m.sha256} for m in methods},
-            "summary": found, "pictures": [asdict(record) for record in records],
-        }  # fmt: skip
-        (out / "table.md").write_text(table(found), "utf-8")
-        (out / "metrics.json").write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    except (ValueError, OSError, VidsrError) as error:
-        raise click.ClickException(str(error)) from None
+    opened = Pack.open(pack)
+    records = measure_all(opened, split, weights, degrade, videos, methods, device, out / "strips", strips, scale)
+    found = summary(records)
+    described = {
+        "pack": {"folder": pack, "digest": opened.digest}, "split": split, "weights": weights, "scale": scale,
+        "device": device, "torch": torch.__version__, "failed": failed,
+        "methods": {m.name: {"path": m.path, "sha256": m.sha256} for m in methods},
+        "summary": found, "pictures": [asdict(record) for record in records],
+    }  # fmt: skip
+    (out / "table.md").write_text(table(found), "utf-8")
+    (out / "metrics.json").write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", "utf-8")
     click.echo(table(found))
     click.echo(f"wrote {out}/table.md, {out}/metrics.json and, to look at, {out}/strips")
     if failed:

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from torch import nn
 
-from train.evaluate import Metrics, Validation
 from train.options import Options
+from train.validation import Figures, Validation
 from vidsr.checkpoint import save_generator
 
 HALF_LOSS = 0.02  # dB of PSNR that weights in FP16 may cost at most
 
 
 def export(
-    generator: nn.Module, path: Path, options: Options, steps: int, minutes: float, metrics: dict[str, Metrics],
+    generator: nn.Module, path: Path, options: Options, steps: int, minutes: float, metrics: Figures,
     validation: Validation, say: Callable[[str], None],
 ) -> None:  # fmt: skip
     """Write `generator` (FP32) to `path`, with its history; beside it X.fp16.safetensors where that costs < 0.02 dB.

@@ -74,10 +74,7 @@ def prepare(
         raise click.UsageError(
             f"--validation and --test: got {options.validation:g} and {options.test:g}, expected less than 1 together"
         )
-    try:
-        build(sources, out, options, replace, click.echo)
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None
+    build(sources, out, options, replace, click.echo)
 
 
 def build(

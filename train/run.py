@@ -7,7 +7,6 @@ and TensorBoard's files (to look at), checkpoints/ (to go on from) and, at the e
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import math
 import time
@@ -22,23 +21,22 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast
 from torch import Tensor, nn
 
-from train.branches import merge
+from train.branches import merged
 from train.checkpoints import Checkpoints, read_options
-from train.evaluate import Validation
 from train.export import export
 from train.journal import Journal
 from train.options import Options
 from train.pack import Pack
 from train.pairs import Teacher, open_pairs
 from train.signals import StopSignals
-from train.sources import SOURCES
+from train.validation import Validation, words
 from vidsr.backends.planes import cpu_has_bf16
 
 LOOK = 20  # steps between two looks at the numbers: each look makes the device wait
 FLATTEST = 0.1  # a generator whose pictures have less than this share of the originals' contrast has collapsed
 
 
-class Diverged(RuntimeError):
+class Diverged(ValueError):
     """The training went wrong (NaN, infinity, flat pictures); the checkpoints are from before that."""
 
 
@@ -118,8 +116,8 @@ class Run:
         SIGTERM. Diverged when the numbers say so.
         """
         options = self.options
-        self.validation = Validation(self.pack, options.weights, options.degrade, self.device, options.scale)
-        self.say("validation, bicubic: " + _words(self.validation.bicubic))
+        self.validation = Validation.of_pack(self.pack, options.weights, options.degrade, self.device, options.scale)
+        self.say("validation, bicubic: " + words(self.validation.bicubic))
         self.journal = Journal(self.folder, self.step, self.say) if self.main else None
         pairs = open_pairs(self.pack, options, self.device, self.accelerator.process_index, self.step, teacher)
         self._first, self._began, self._looked, self._waited = self.step, time.monotonic(), time.monotonic(), 0.0
@@ -228,7 +226,7 @@ class Run:
         metrics = self.validation.measure(self.average)
         if self.journal:
             self.journal.validation(self.step, self.seconds / 60, metrics, self.validation.strip(self.average))
-        self.say(f"step {self.step}, {self.seconds / 60:.1f} min: {_words(metrics, self.validation.bicubic)}")
+        self.say(f"step {self.step}, {self.seconds / 60:.1f} min: {words(metrics, self.validation.bicubic)}")
         return metrics
 
     def finish(self) -> Path:
@@ -238,8 +236,7 @@ class Run:
             metrics = self.validate()
             self._close_journal()
             minutes = self.seconds / 60
-            generator = merge(copy.deepcopy(self.average))
-            export(generator, weights, self.options, self.step, minutes, metrics, self.validation, self.say)
+            export(merged(self.average), weights, self.options, self.step, minutes, metrics, self.validation, self.say)
         self.accelerator.wait_for_everyone()
         return weights
 
@@ -255,18 +252,10 @@ def publish(run: Path, weights: Path, metadata: dict[str, str], say: Callable[[s
         say(line)
     generator, _ = build_generator(options, load=False)
     generator.load_state_dict(saved["average"])
-    validation = Validation(Pack.open(options.pack), options.weights, options.degrade, scale=options.scale)
+    validation = Validation.of_pack(Pack.open(options.pack), options.weights, options.degrade, scale=options.scale)
     metrics = validation.measure(generator.eval())
-    say(_words(metrics, validation.bicubic))
-    export(merge(generator), weights, options, saved["step"], saved["seconds"] / 60, metrics, validation, say)
-
-
-def _words(metrics: dict[str, dict[str, float]], bicubic: dict[str, dict[str, float]] | None = None) -> str:
-    parts = []
-    for name, found in metrics.items():
-        gain = f" ({found['psnr'] - bicubic[name]['psnr']:+.2f})" if bicubic else ""
-        parts.append(f"{SOURCES[name]} {found['psnr']:.2f} dB{gain}, SSIM {found['ssim']:.4f}")
-    return "; ".join(parts)
+    say(words(metrics, validation.bicubic))
+    export(merged(generator), weights, options, saved["step"], saved["seconds"] / 60, metrics, validation, say)
 
 
 def _has_bf16(device: torch.device) -> bool:

@@ -191,6 +191,7 @@ def video_pairs(lowres: Path, highres: Path, scale: int = SCALE) -> Iterator[Pai
 
     scale: of the pairs; the original is reduced by area to that. ValueError when they are not the same video.
     """
+    from train.video_frames import rgb_of
     from vidsr.decode import decode
     from vidsr.probe import probe
     from vidsr.report import Report
@@ -211,14 +212,7 @@ def video_pairs(lowres: Path, highres: Path, scale: int = SCALE) -> Iterator[Pai
         if abs(at[0] - at[1]) > 0.5 / float(small.rate):
             raise ValueError(f"{lowres}: frame {number} is shown at {at[0]:.3f} s, in {highres} at {at[1]:.3f} s")
         if number % EVERY == 0:
-            original = _rgb(high, large)
+            original = rgb_of(high, large)
             if scale != SCALE:
                 original = resize(original, (scale * small.height, scale * small.width), "area")
-            yield Pair(f"{lowres.name} frame {number}", lowres.name, _rgb(low, small), original)
-
-
-def _rgb(frame, video) -> np.ndarray:  # type: ignore[no-untyped-def]
-    from vidsr.color import to_rgb
-
-    planes = [torch.from_numpy(plane.copy())[None] for plane in frame.planes]
-    return as_pixels(to_rgb(planes, video.format, video.color).clamp(0, 1))
+            yield Pair(f"{lowres.name} frame {number}", lowres.name, rgb_of(low, small), original)

@@ -43,28 +43,25 @@ def sprint() -> None:
 def pack(**given: Any) -> None:
     """Put a pack's crops into files small enough to carry, and say what to bring in which order."""
 
-    def work() -> None:
-        from train.pack import Pack
-        from train.sprint_parts import Contents, loads, write_parts
-        from vidsr.checkpoint import find_model
+    from train.pack import Pack
+    from train.sprint_parts import Contents, loads, write_parts
+    from vidsr.checkpoint import find_model
 
-        packs = [(Pack.open(given["pack"]), 1.0)]
-        if given["scenes_pack"]:
-            share = given["scenes_share"]
-            packs = [(packs[0][0], 1 - share), (Pack.open(given["scenes_pack"]), share)]
-        weights: Weights = given["weights"]
-        contents = Contents(
-            packs, weights, int(given["part_mb"] * 2**20), given["quality"], given["validation"],
-            [find_model(name).path for name in given["init"]], given["wheel"],
-        )  # fmt: skip
-        out: Path = given["out"]
-        index = write_parts(contents, out, given["replace"], click.echo)
-        click.echo(f"{len(index['crops'])} crops and {len(index['validation'])} validation pictures in {out}; bring")
-        for number, (names, size) in enumerate(loads(index, out), 1):
-            click.echo(f"  {number}. {size / 2**20:5.1f} MiB: {', '.join(names)}")
-        click.echo(f"then, there: python -m train sprint run --parts {out} --minutes 11 --out OUT")
-
-    _guarded(work)
+    packs = [(Pack.open(given["pack"]), 1.0)]
+    if given["scenes_pack"]:
+        share = given["scenes_share"]
+        packs = [(packs[0][0], 1 - share), (Pack.open(given["scenes_pack"]), share)]
+    weights: Weights = given["weights"]
+    contents = Contents(
+        packs, weights, int(given["part_mb"] * 2**20), given["quality"], given["validation"],
+        [find_model(name).path for name in given["init"]], given["wheel"],
+    )  # fmt: skip
+    out: Path = given["out"]
+    index = write_parts(contents, out, given["replace"], click.echo)
+    click.echo(f"{len(index['crops'])} crops and {len(index['validation'])} validation pictures in {out}; bring")
+    for number, (names, size) in enumerate(loads(index, out), 1):
+        click.echo(f"  {number}. {size / 2**20:5.1f} MiB: {', '.join(names)}")
+    click.echo(f"then, there: python -m train sprint run --parts {out} --minutes 11 --out OUT")
 
 
 def _parse_plan(_context: click.Context, _option: click.Parameter, text: str) -> tuple[tuple[str, float], ...]:
@@ -131,33 +128,20 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
 def run(**given: Any) -> None:
     """Train generators on parts, in the minutes there are: first L1 alone, then against the critic of SRWGAN-GP."""
 
-    def work() -> None:
-        import torch
+    import torch
 
-        from train.sprint_run import Sprint
-        from train.sprint_run import run as train
-        from train.sprint_steps import Settings
+    from train.sprint_run import Sprint
+    from train.sprint_run import run as train
+    from train.sprint_steps import Settings
 
-        names = given.pop("generator")
-        if names and given["plan"]:
-            raise click.UsageError("--plan and --generator say the same: give one of them")
-        given["plan"] = given["plan"] or tuple((name, 1.0) for name in dict.fromkeys(names or ["balanced"]))
-        ours = {option: given.pop(option) for option in list(given) if option in Settings.__dataclass_fields__}
-        if ours["crop"] % 8 or ours["critic_crop"] % 8:
-            raise click.UsageError("--crop, --critic-crop: expected multiples of 8")
-        try:
-            train(Sprint(**given, settings=Settings(**ours)), click.echo)
-        except torch.OutOfMemoryError as error:
-            raise ValueError(f"out of memory ({str(error).splitlines()[0]}): give a smaller --pool or --batch") from None
-
-    _guarded(work)
-
-
-def _guarded(work: Callable[[], None]) -> None:
-    """One line for what a user can mend; tracebacks are for bugs."""
-    from vidsr.errors import VidsrError
-
+    names = given.pop("generator")
+    if names and given["plan"]:
+        raise click.UsageError("--plan and --generator say the same: give one of them")
+    given["plan"] = given["plan"] or tuple((name, 1.0) for name in dict.fromkeys(names or ["balanced"]))
+    ours = {option: given.pop(option) for option in list(given) if option in Settings.__dataclass_fields__}
+    if ours["crop"] % 8 or ours["critic_crop"] % 8:
+        raise click.UsageError("--crop, --critic-crop: expected multiples of 8")
     try:
-        work()
-    except (ValueError, OSError, VidsrError) as error:
-        raise click.ClickException(str(error)) from None
+        train(Sprint(**given, settings=Settings(**ours)), click.echo)
+    except torch.OutOfMemoryError as error:
+        raise ValueError(f"out of memory ({str(error).splitlines()[0]}): give a smaller --pool or --batch") from None

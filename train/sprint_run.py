@@ -17,11 +17,13 @@ from train.generators import build_generator
 from train.options import STUDENTS, Options
 from train.pack import CROP
 from train.signals import StopSignals
-from train.sprint_look import Log, Yardstick, export, words
+from train.sources import SOURCES
+from train.sprint_look import Log, export
 from train.sprint_machine import Clock, check_codecs, choose_device, shared, use_wheels
 from train.sprint_parts import Parts
 from train.sprint_pool import Pool, open_workers
 from train.sprint_steps import CriticStep, Rescue, Settings, Step, prepared
+from train.validation import Validation, words
 from vidsr.checkpoint import installed_models, load_generator
 from vidsr.errors import VidsrError
 from vidsr.models import Compact
@@ -101,7 +103,7 @@ def run(sprint: Sprint, say: Say) -> list[Path]:
             device = choose_device(sprint.device)
             cuda = device.type == "cuda"
             pool = Pool(pairs, sprint.pool or (8192 if cuda else 256), sprint.scale, device)
-            yardstick = Yardstick(parts.validation(), sprint.scale, device)
+            yardstick = Validation(parts.validation(), SOURCES, device, sprint.scale)
             runner = _Runner(sprint, clock, pool, yardstick, log, say)
             pool.wait_for(min(pool.size, sprint.first or (512 if cuda else 16)), clock.left)
             return runner.run()
@@ -135,7 +137,7 @@ def first_weights(name: str, sprint: Sprint) -> str:
 class _Runner:
     """The plan, worked off."""
 
-    def __init__(self, sprint: Sprint, clock: Clock, pool: Pool, yardstick: Yardstick, log: Log, say: Say) -> None:
+    def __init__(self, sprint: Sprint, clock: Clock, pool: Pool, yardstick: Validation, log: Log, say: Say) -> None:
         self.sprint, self.clock, self.pool = sprint, clock, pool
         self.yardstick, self.log, self.say = yardstick, log, say
         self.stop = StopSignals()

@@ -131,7 +131,7 @@ class Step:
 
 
 class CriticStep(Step):
-    """The same against a critic with gradient penalty, too: one step of each. See `train.srwgan_gp`."""
+    """The same against a critic with gradient penalty, too: one step of each. See `train.recipes`."""
 
     NAMES = ("content", "gradient", "wasserstein", "penalty")
     STAGE = "critic"

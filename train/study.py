@@ -32,7 +32,6 @@ from train.sources import (
     video_pairs,
 )  # fmt: skip
 from train.strips import richest, write_png
-from vidsr.errors import VidsrError
 
 PAGE = Path(__file__).with_name("study.html")
 _PLACE = "/*STUDY*/null"
@@ -189,13 +188,10 @@ def study(given: tuple[str, ...], key: Path | None, original: bool, **options: A
     python -m train study fast balanced Bicubic            -> runs/study/index.html
     python -m train study --tally runs/study/key.json votes-*.json
     """
-    try:
-        if key:
-            _tally(key, [Path(path) for path in given])
-        else:
-            _make(given, original, **options)
-    except (ValueError, OSError, VidsrError) as error:
-        raise click.ClickException(str(error)) from None
+    if key:
+        _tally(key, [Path(path) for path in given])
+    else:
+        _make(given, original, **options)
 
 
 def _make(

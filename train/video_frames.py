@@ -35,7 +35,7 @@ def frames_of(
             say(f"{found.path}: interlaced; its combs would be learnt as lines: deinterlace it first")
         last = None
         for seconds, frame in _sharpest(found, video, every, info.duration or 0, progress):
-            pixels = _rgb(frame, video)
+            pixels = rgb_of(frame, video)
             bits = look_at(pixels).bits
             if last is None or bits_apart(bits, last[None]).item() > _ALIKE_BITS:
                 last = bits
@@ -71,7 +71,7 @@ def _sharpest(
         yield best[1], best[2]
 
 
-def _rgb(frame: Frame, video: StreamInfo) -> np.ndarray:
+def rgb_of(frame: Frame, video: StreamInfo) -> np.ndarray:
     """Planes as the decoder gave them -> [H, W, 3] uint8."""
     import torch
 

@@ -239,8 +239,10 @@ def test_two_runs_at_once_are_kept_apart(episode, weights, tmp_path):
     output = tmp_path / "episode.mkv"
     process = subprocess.Popen(command(episode, output, weights), stderr=subprocess.DEVNULL)
     wait_for(tmp_path / "episode.mkv.vidsr" / "lock", process)
+    process.send_signal(signal.SIGSTOP)  # or it may be done before the other has begun
     done = vidsr(*command(episode, output, weights)[3:])
     assert done.returncode == 1 and "another vidsr" in done.stderr
+    process.send_signal(signal.SIGCONT)
     assert process.wait(timeout=120) == 0
 
 

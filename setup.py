@@ -19,7 +19,7 @@ setup(
     python_requires=">=3.11",  # PyAV 18.1 asks for it
     package_dir={"": "."},
     packages=find_packages(include=["vidsr", "vidsr.*"]),
-    package_data={"vidsr": ["py.typed", "weights/*.safetensors", "weights/*.md"]},
+    package_data={"vidsr": ["py.typed", "models/weights/*.safetensors", "models/weights/*.md"]},
     install_requires=[
         "torch>=2.6",
         "av>=18.1,<19",
@@ -46,5 +46,5 @@ setup(
         "spandrel": ["spandrel>=0.4"],
         "dev": ["ruff", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "build", "torchmetrics"],
     },
-    entry_points={"console_scripts": ["vidsr = vidsr.cli:main"]},
+    entry_points={"console_scripts": ["vidsr = vidsr.cli.commands:main"]},
 )

@@ -9,7 +9,10 @@ import click
 
 from vidsr.errors import VidsrError
 
-COMMANDS = ("fps", "gpu", "peers", "quality", "reuse", "stages", "structure", "wear")  # each in the module of its name
+COMMANDS = {
+    "fps": "speed.fps", "gpu": "gpu.command", "peers": "peers.command", "quality": "quality.command",
+    "reuse": "reuse.command", "stages": "speed.stages", "structure": "structure", "wear": "quality.wear",
+}  # fmt: skip
 
 
 class _Commands(click.Group):
@@ -22,7 +25,7 @@ class _Commands(click.Group):
         if name not in COMMANDS:
             return None
         try:
-            return getattr(importlib.import_module(f"benchmarks.{name}"), name)  # type: ignore[no-any-return]
+            return getattr(importlib.import_module(f"benchmarks.{COMMANDS[name]}"), name)  # type: ignore[no-any-return]
         except ModuleNotFoundError as error:
             return _unusable(name, str(error.name))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from benchmarks.machine import write_result
+from benchmarks.common.machine import write_result
 
 TIMEOUT_SECONDS = 300
 LONG = {"long_1080p_videoonly_lowbitrate.mp4": "4", "long_180p_av1.mp4": "10"}  # seconds of six minutes

@@ -20,10 +20,11 @@ import av
 import cv2
 import numpy as np
 
-from vidsr import ebml, matroska
-from vidsr.ebml import master, text, uint
-from vidsr.matroska import MatroskaDetails, read_details
-from vidsr.restore import TrackPatch, restore
+from vidsr.mux.matroska import details as matroska
+from vidsr.mux.matroska import ebml
+from vidsr.mux.matroska.details import MatroskaDetails, read_details
+from vidsr.mux.matroska.ebml import master, text, uint
+from vidsr.mux.matroska.restore import TrackPatch, restore
 
 RATE = 48000  # samples a second
 COMMENT = "Picture: Morevna Project (CC0 1.0). Sound, subtitles: vidsr (CC0 1.0). Font: DejaVu, see demo/README.md."

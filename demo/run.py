@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from vidsr.color import to_rgb
-from vidsr.decode import decode
 from vidsr.frames import Frame, SourceInfo
-from vidsr.probe import probe
 from vidsr.report import Report
+from vidsr.source.decode import decode
+from vidsr.source.probe import probe
 
 SCALE = 4
 CROP = (640, 540)  # width, height of what is shown of each, at the result's size

@@ -12,9 +12,9 @@ from typing import Any
 import click
 
 from engines.work import PROFILES, Wanted, parse_targets, wanted
-from vidsr.choice import BEST
-from vidsr.engine_cache import EngineCache, Entry
-from vidsr.engine_file import StoredEngine, read_portable, write_portable
+from vidsr.backends.tensorrt.cache import EngineCache, Entry
+from vidsr.backends.tensorrt.file import StoredEngine, read_portable, write_portable
+from vidsr.choose.model import BEST
 from vidsr.errors import BackendError, UsageError, VidsrError
 from vidsr.frames import PixelFormat
 
@@ -155,8 +155,8 @@ def clean(everything: bool, refused: bool, older: int | None) -> None:
 
 
 def _build_ahead(want: Wanted, targets: tuple[str, ...], output: Path | None) -> list[StoredEngine]:
-    from vidsr.backends.compiler import find_package
-    from vidsr.backends.tensorrt import build_ahead
+    from vidsr.backends.tensorrt.body import build_ahead
+    from vidsr.backends.tensorrt.compiler import find_package
 
     built = build_ahead(want.spec, want.width, want.height, targets, find_package())
     for stored in built:
@@ -169,7 +169,7 @@ def _build_ahead(want: Wanted, targets: tuple[str, ...], output: Path | None) ->
 
 def _build_here(want: Wanted, verify: bool) -> list[StoredEngine]:
     """By the backend itself, as `vidsr` would: made pictures of each size go through it."""
-    from vidsr.backends.tensorrt import open_tensorrt, sizes, tensorrt_missing
+    from vidsr.backends.tensorrt.body import open_tensorrt, sizes, tensorrt_missing
     from vidsr.frames import Frame, FrameBatch
 
     if reason := tensorrt_missing():
@@ -191,7 +191,7 @@ def made_planes(format: PixelFormat, width: int, height: int) -> tuple[Any, ...]
     """One source frame of what upscalers find hard."""
     import torch
 
-    from vidsr.backends.tensorrt import made_picture
+    from vidsr.backends.tensorrt.body import made_picture
 
     dtype = torch.uint8 if format.bits == 8 else torch.uint16
     like = [torch.empty((1, *shape), dtype=dtype) for shape in format.plane_shapes(width, height)]

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vidsr.backends.base import BackendSpec
-from vidsr.choice import family_member
-from vidsr.colorspec import resolve_color, result_color
+from vidsr.choose.model import family_member
+from vidsr.choose.prepare import Options, prepare, with_scale
 from vidsr.errors import UsageError
 from vidsr.frames import PixelFormat
-from vidsr.jobs import Options, prepare, with_scale
 from vidsr.report import Report
+from vidsr.source.colorspec import resolve_color, result_color
 
 # As coded, before pixels are stretched: DVDs in both systems, and what people make of them.
 PROFILES = {

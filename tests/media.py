@@ -15,12 +15,12 @@ from typing import Any
 
 import av
 import numpy as np
-from media_subtitles import subtitle_stream
 
-from vidsr import matroska
-from vidsr.ebml import master, text, uint
-from vidsr.matroska import MatroskaDetails
-from vidsr.restore import TrackPatch, restore
+from tests.media_subtitles import subtitle_stream
+from vidsr.mux.matroska import details as matroska
+from vidsr.mux.matroska.details import MatroskaDetails
+from vidsr.mux.matroska.ebml import master, text, uint
+from vidsr.mux.matroska.restore import TrackPatch, restore
 
 os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints past FFmpeg's log: errors only
 

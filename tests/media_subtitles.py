@@ -1,4 +1,4 @@
-"""Subtitle streams for media.py, their packets made by hand: FFmpeg encodes no PGS, and PyAV none of the others."""
+"""Subtitle streams for container.py, their packets made by hand: FFmpeg encodes no PGS, and PyAV none of the others."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import av
 
-from vidsr import matroska
-from vidsr.ebml import element, master, text, uint
+from vidsr.mux.matroska import details as matroska
+from vidsr.mux.matroska.ebml import element, master, text, uint
 
 ASS_HEADER = b"""[Script Info]
 ScriptType: v4.00+

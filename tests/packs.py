@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from train.pack import CROP, Pack, PackWriter
+from train.data.pack import CROP, Pack, PackWriter
 
 
 def picture(seed: int, height: int = CROP, width: int | None = None) -> np.ndarray:

@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 from vidsr.backends import open_backend
+from vidsr.choose.prepare import Options, prepare
 from vidsr.frames import SourceInfo
-from vidsr.jobs import Options, prepare
-from vidsr.pipeline import run
-from vidsr.probe import probe
 from vidsr.report import Report
+from vidsr.run.pipeline import run
+from vidsr.source.probe import probe
+
+ROOT = Path(__file__).parent.parent  # of the checkout
 
 
 def upscaled(source: Path, output: Path, report: Report | None = None, **options) -> SourceInfo:

@@ -12,8 +12,8 @@ CHECK = """
 import importlib.util, pathlib, sys
 sys.path[:] = [p for p in sys.path if p] + {libraries!r}
 import vidsr
-from vidsr.checkpoint import installed_models, load_generator
-from vidsr.cli import main
+from vidsr.models.checkpoint import installed_models, load_generator
+from vidsr.cli.commands import main
 home = pathlib.Path(vidsr.__file__).resolve()
 assert {clean!r} in str(home), f"vidsr comes from {{home}}, not from the wheel"
 names = [model.name for model in installed_models()]

@@ -12,7 +12,10 @@ import click
 
 from train.options import Options, distil_options, metadata_option, run_options
 
-_ELSEWHERE = {name: f"train.{name}" for name in ("prepare", "scenes", "evaluate", "study", "sprint")}
+_ELSEWHERE = {
+    "prepare": "train.data.prepare", "scenes": "train.scenes.command", "evaluate": "train.judge.evaluate",
+    "study": "train.judge.study", "sprint": "train.sprint.command",
+}  # fmt: skip
 
 
 class _Lazy(click.Group):
@@ -81,7 +84,7 @@ def distil(**given: Any) -> None:
     student, critic_minutes = given.pop("student"), given.pop("critic_minutes")
     given["out"] = given["out"] or f"runs/{student}" + ("" if given["scale"] == 4 else f"-{given['scale']}x")
 
-    from train.distil import stages, train
+    from train.recipes.distil import stages, train
 
     options = Options(recipe="resnet", generator="compact", **_said(given))
     train(stages(options, student, critic_minutes), click.echo)
@@ -93,7 +96,7 @@ def distil(**given: Any) -> None:
 @metadata_option
 def export(run: Path, weights_file: Path, metadata: dict[str, str]) -> None:
     """Measure the newest checkpoint of the folder RUN again and write its averaged weights to WEIGHTS_FILE."""
-    from train.run import publish
+    from train.run.run import publish
 
     publish(run, weights_file, metadata, click.echo)
 
@@ -109,7 +112,7 @@ def _run(recipe: str, given: dict[str, Any]) -> None:
     options = _said(given)
     options["out"] = options.get("out") or f"runs/{recipe}"
 
-    from train.checkpoints import read_options
+    from train.run.checkpoints import read_options
 
     chosen = read_options(resume) if resume else Options(recipe=recipe, **options)
     if dry_run:
@@ -117,7 +120,7 @@ def _run(recipe: str, given: dict[str, Any]) -> None:
         return
     if resume:
         chosen = replace(chosen, steps=given["steps"], minutes=given["minutes"])
-    from train.recipes import train
+    from train.recipes.loop import train
 
     train(chosen, resume, click.echo)
 
@@ -128,8 +131,8 @@ def _said(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _describe(options: Options) -> None:
-    from train.generators import build_generator
-    from train.pack import Pack
+    from train.data.pack import Pack
+    from train.generators.build import build_generator
 
     pack = Pack.open(options.pack)
     generator, start = build_generator(options)

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from train.losses import CONTENT
-from train.optimisers import OPTIMISERS
-from train.pack import Weights
+from train.data.pack import Weights
+from train.recipes.losses import CONTENT
+from train.recipes.optimisers import OPTIMISERS
 
 DEGRADATIONS = ("none", "video")
 # The Compact family, smallest first: channels, layers. best: for people who can wait, 3.3 times the cost of balanced.

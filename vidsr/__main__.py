@@ -1,5 +1,5 @@
 """python -m vidsr: the same as the `vidsr` command."""
 
-from vidsr.cli import main
+from vidsr.cli.commands import main
 
 main()

@@ -38,14 +38,14 @@ def _open(spec: BackendSpec, notify: Notify | None) -> Backend:
 
         return NearestBackend(spec)
     if spec.name == "cpu":
-        from vidsr.backends.pytorch import open_cpu
+        from vidsr.backends.cpu import open_cpu
 
         return open_cpu(spec, notify)
     if spec.name == "cuda":
         from vidsr.backends.cuda import open_cuda
 
         return open_cuda(spec, notify)
-    from vidsr.backends.tensorrt import open_tensorrt
+    from vidsr.backends.tensorrt.body import open_tensorrt
 
     return open_tensorrt(spec, notify)
 
@@ -56,7 +56,7 @@ def available_backends() -> dict[str, str | None]:
         missing = "PyTorch is not installed: pip install torch"
         return {name: None if name == "nearest" else f"{name}: {missing}" for name in _NAMES}
     from vidsr.backends.gpu import cuda_missing
-    from vidsr.backends.tensorrt import tensorrt_missing
+    from vidsr.backends.tensorrt.body import tensorrt_missing
 
     return {"tensorrt": tensorrt_missing(), "cuda": cuda_missing(), "cpu": None, "nearest": None}
 

@@ -20,9 +20,9 @@ from vidsr.backends.base import BackendSpec, Notify, Pending
 from vidsr.backends.gpu import cuda_missing, device_name, explained
 from vidsr.backends.planes import PlaneGenerator, available_bytes, choose_precision, model_name, tensor
 from vidsr.backends.tiles import activation_bytes, auto_tile
-from vidsr.checkpoint import load_generator
 from vidsr.errors import BackendError, first_line
 from vidsr.frames import Frame, FrameBatch
+from vidsr.models.checkpoint import load_generator
 
 LANES = 3  # one batch uploads, one computes, one downloads
 MOST_FRAMES = 4  # given to the device at once

@@ -16,7 +16,7 @@ from vidsr.backends.fused import FusedCompact
 from vidsr.backends.tiles import in_tiles, reduce_by_area
 from vidsr.color import from_rgb, to_rgb
 from vidsr.errors import UsageError
-from vidsr.hardware import free_memory
+from vidsr.machine import free_memory
 from vidsr.models.fold import Folded, FoldedCompact, fold
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -1,0 +1,1 @@
+"""What a borrowed NVIDIA card is good for."""

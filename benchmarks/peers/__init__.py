@@ -1,0 +1,1 @@
+"""Other upscalers beside vidsr."""

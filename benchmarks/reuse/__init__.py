@@ -1,0 +1,1 @@
+"""What reuse of still areas saves, and what it does to the picture."""

@@ -1,0 +1,1 @@
+"""Frames a second, and what they are made of."""

@@ -1,0 +1,323 @@
+"""Around the engine: cache, trust, refusal, fallback. Here on the CPU, with an engine that PyTorch computes."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.vidsr.backends.test_backends import compact, picture, same, spec_for, srresnet
+from vidsr.backends.base import BackendSpec
+from vidsr.backends.cuda import CudaBackend
+from vidsr.backends.planes import PlaneGenerator
+from vidsr.backends.tensorrt import body as tensorrt
+from vidsr.backends.tensorrt import compiler
+from vidsr.backends.tensorrt.body import TensorRTBackend, made_picture, tensorrt_missing
+from vidsr.backends.tensorrt.cache import EngineCache
+from vidsr.backends.tensorrt.file import EngineKey, StoredEngine
+from vidsr.errors import BackendError, UsageError
+from vidsr.frames import PixelFormat
+from vidsr.models.architectures import Compact
+from vidsr.models.checkpoint import find_model, load_generator, save_generator
+
+CPU = torch.device("cpu")
+PACKAGE = compiler.Package("tensorrt", None, "11.0.1")
+
+
+class Workshop:
+    """In place of TensorRT: `build` remembers the network, an engine runs it, with the fault its bytes name."""
+
+    def __init__(self):
+        self.networks, self.built, self.fault, self.cannot = {}, [], b"", ""
+
+    def build(self, network, shape, package, targets=(), timing_cache=None):
+        if self.cannot:
+            raise BackendError(self.cannot)
+        data = b"%d %b" % (len(self.built), self.fault)
+        self.networks[data] = network
+        self.built.append(tuple(shape))
+        return data
+
+    def engine(self, data, package):
+        if data not in self.networks:
+            raise BackendError("TensorRT cannot load the engine (made by another version)")
+        return FakeEngine(self.networks[data], self.built[int(data.split()[0])], data.split()[-1])
+
+
+class FakeEngine:
+    def __init__(self, network, shape, fault):
+        self.network, self.input_shape, self.fault, self.runs = network, shape, fault, 0
+
+    def __call__(self, x):
+        assert tuple(x.shape) == self.input_shape and x.dtype == torch.float16
+        result = self.network(x)
+        if self.fault == b"nan":
+            result[..., -1] = torch.nan
+        elif self.fault == b"noise":
+            result += torch.randn_like(result) * 3  # codes of 8 bits
+        elif self.fault == b"dark":  # right where all is black, as episodes begin
+            result = torch.where(x.amax((2, 3), keepdim=True).amax(1, keepdim=True) < 0.02, result, result + 4)
+        return result
+
+
+@pytest.fixture
+def workshop(monkeypatch):
+    made = Workshop()
+    monkeypatch.setattr(compiler, "build", made.build)
+    monkeypatch.setattr(compiler, "exporter", lambda package, targets=(): "onnx 1.0")
+    monkeypatch.setattr(tensorrt, "Engine", made.engine)
+    # Half precision on the CPU is no choice for people, but the same arithmetic.
+    monkeypatch.setattr("vidsr.backends.cuda.choose_precision", lambda wanted, device, lacks: "fp16")
+    return made
+
+
+class Run:
+    """One opened backend, and what it said."""
+
+    def __init__(self, cache, generator=compact, verify=False, **options):
+        self.said = []
+        spec = spec_for("tensorrt", precision="auto", **options)
+        self.backend = TensorRTBackend(generator(), spec, PACKAGE, cache, self.said.append, verify, CPU)
+
+    def __call__(self, batch):
+        return self.backend(batch)
+
+    @property
+    def stored(self):
+        (stored,) = self.backend.engines.values()
+        return stored
+
+
+def on_cuda_path(generator=compact):
+    return CudaBackend(generator(), replace(spec_for("cuda"), precision="fp16"), None, CPU)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return EngineCache(tmp_path / "engines")
+
+
+BATCH = picture(PixelFormat.from_name("yuv420p"), 40, 30, 2)
+
+
+@pytest.mark.parametrize("generator", [compact, srresnet])
+def test_an_engine_is_built_compared_and_kept(workshop, cache, generator):
+    first = Run(cache, generator)
+    expected = on_cuda_path(generator)(BATCH)
+    assert same(first(BATCH), expected) and same(first(BATCH), expected)
+    assert workshop.built == [(16, 3, 30, 40)]
+    assert first.stored.psnr >= 45 and not first.stored.refused and first.stored.engine
+    assert len(first.said) == 1 and "16 pictures of 40x30" in first.said[0]
+    second = Run(cache, generator)
+    assert same(second(BATCH), expected)
+    assert len(workshop.built) == 1 and second.said == []
+    assert any(second.backend._body.engines.values())
+
+
+def test_every_change_needs_another_engine(workshop, cache):
+    Run(cache)(BATCH)
+    Run(cache, scale=2)(BATCH)  # other weights: the reduction is in the last convolution
+    Run(cache)(picture(PixelFormat.from_name("yuv420p"), 41, 30))
+    Run(cache, lambda: Compact(16, 2))(BATCH)
+    assert len(workshop.built) == len(cache.entries()) == 4
+    Run(cache)(BATCH)
+    assert len(workshop.built) == 4
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [(b"nan", "NaN"), (b"noise", r"\d\d\.\d dB against float32, less than 45")]
+)
+def test_a_wrong_engine_is_refused(workshop, cache, fault, reason):
+    workshop.fault = fault
+    run = Run(cache)
+    expected = on_cuda_path()(BATCH)
+    for _ in range(2):
+        assert same(run(BATCH), expected)  # PyTorch's
+    assert len(run.said) == 2  # that it is compiled, and once what came of it
+    assert run.said[1].startswith("TensorRT is not used (its engine is refused: ")
+    assert "\n" not in run.said[1]
+    assert re.search(reason, run.said[1])
+    workshop.fault = b""
+    later = Run(cache)
+    assert same(later(BATCH), expected)
+    assert len(workshop.built) == 1  # nobody waits for it again
+    assert len(later.said) == 1 and "refused earlier" in later.said[0]
+    again = Run(cache, verify=True)  # unless asked to
+    again(BATCH)
+    assert len(workshop.built) == 2 and again.stored.psnr >= 45 and not again.stored.refused
+    assert Run(cache).backend._cache.get(again.stored.key).psnr == again.stored.psnr
+
+
+def test_black_pictures_prove_nothing(workshop, cache):
+    workshop.fault = b"dark"
+    black = picture(PixelFormat.from_name("yuv420p"), 40, 30)
+    for plane, value in zip(black.frames[0].planes, (16, 128, 128)):
+        plane[:] = value
+    run = Run(cache)
+    run(black)
+    assert "dB against float32" in run.stored.refused
+
+
+def test_what_cannot_be_built_is_not_waited_for_twice_in_a_run(workshop, cache):
+    workshop.cannot = "TensorRT 11.0.1 cannot build an engine (no kernel)"
+    run = Run(cache)
+    assert same(run(BATCH), on_cuda_path()(BATCH))
+    run(BATCH)
+    assert [line for line in run.said if "not used" in line] == [
+        "TensorRT is not used (TensorRT 11.0.1 cannot build an engine (no kernel)): PyTorch does the same, slower"
+    ]
+    assert cache.entries() == []  # it may have been out of memory: the next run tries again
+
+
+def test_an_engine_of_another_version_is_built_again(workshop, cache):
+    first = Run(cache)
+    first(BATCH)
+    cache.put(replace(first.stored, engine=b"another version's"))
+    second = Run(cache)
+    assert same(second(BATCH), first(BATCH))
+    assert len(workshop.built) == 2 and "made by another version): it is built again" in second.said[0]
+    third = Run(cache)
+    third(BATCH)
+    assert len(workshop.built) == 2
+
+
+def test_a_damaged_cache_file_is_built_again(workshop, cache):
+    first = Run(cache)
+    first(BATCH)
+    (path,) = cache.folder.glob("*.engine")
+    path.write_bytes(path.read_bytes()[:-1])
+    rejected = []
+    second = Run(EngineCache(cache.folder, notify=rejected.append))
+    assert same(second(BATCH), first(BATCH))
+    assert len(workshop.built) == 2 and len(rejected) == 1
+
+
+def test_a_cache_that_cannot_be_written(workshop, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    said = []
+    run = Run(EngineCache(tmp_path / "file", notify=said.append))
+    assert same(run(BATCH), on_cuda_path()(BATCH))
+    assert run.stored.psnr >= 45 and any(run.backend._body.engines.values())
+    assert len(said) == 1
+
+
+def test_engines_built_ahead_are_used_and_compared(workshop, cache):
+    made = Run(EngineCache(cache.folder.parent / "elsewhere"))
+    made(BATCH)
+    ahead = replace(made.stored.key, gpu="", driver="", capabilities=("8.6", "0.0"), exporter="onnx 9", torch="9")
+    cache.put(replace(made.stored, key=ahead, psnr=None))
+    run = Run(cache)
+    assert same(run(BATCH), made(BATCH))
+    assert len(workshop.built) == 1 and run.said == []
+    assert run.stored.psnr >= 45 and run.stored.key.gpu == "CPU"
+    other = replace(made.stored.key, gpu="", driver="", capabilities=("8.6",))
+    alone = EngineCache(cache.folder.parent / "alone")
+    alone.put(replace(made.stored, key=other, psnr=None))
+    Run(alone)(BATCH)
+    assert len(workshop.built) == 2  # not for this card
+
+
+def test_two_sizes_take_turns(workshop, cache):
+    """Whole pictures and patches: an engine each, and neither is forgotten for the other."""
+    patch = picture(PixelFormat.from_name("yuv420p"), 24, 20, 3)
+    run = Run(cache)
+    expected = [on_cuda_path()(batch) for batch in (BATCH, patch)]
+    for _ in range(2):
+        assert same(run(BATCH), expected[0]) and same(run(patch), expected[1])
+    assert workshop.built == [(16, 3, 30, 40), (16, 3, 20, 24)]
+    assert all(run.backend._body.engines.values()) and len(run.backend._body.engines) == 2
+
+
+def test_tiles_need_one_engine(workshop, cache):
+    batch = picture(PixelFormat.from_name("yuv420p"), 61, 45)
+    run = Run(cache, tile=24)
+    result = run(batch)
+    size = 24 + 2 * run.backend._planes.generator.radius
+    assert workshop.built == [(16, 3, size, size)]
+    whole = on_cuda_path()(batch)
+    for p, q in zip(result.frames[0].planes, whole.frames[0].planes):
+        assert np.abs(p.astype(int) - q).max() <= 1
+
+
+def test_out_of_memory_while_building(workshop, cache, monkeypatch):
+    def build(network, shape, *rest, **more):
+        if shape[0] > 1:
+            raise torch.OutOfMemoryError
+        return workshop.build(network, shape, *rest, **more)
+
+    monkeypatch.setattr(compiler, "build", build)
+    run = Run(cache)
+    assert len(run(BATCH)) == 2
+    assert workshop.built == [(1, 3, 30, 40)] and run.stored.psnr >= 45
+
+
+def test_engines_are_fp16(cache):
+    with pytest.raises(UsageError, match="use --backend cuda for fp32"):
+        TensorRTBackend(compact(), spec_for("tensorrt", precision="fp32"), PACKAGE, cache, device=CPU)
+
+
+@pytest.mark.parametrize("format", ["yuv420p", "yuv444p10le", "gray"])
+def test_the_made_picture(format):
+    kind = PixelFormat.from_name(format)
+    like = [torch.from_numpy(p)[None] for p in picture(kind, 64, 48).frames[0].planes]
+    planes = made_picture(like, kind)
+    assert [(p.shape, p.dtype) for p in planes] == [(p.shape, p.dtype) for p in like]
+    luma = planes[0].to(torch.float32) / (2**kind.bits - 1)
+    assert luma.min() < 0.2 and luma.max() > 0.8 and luma.std() > 0.1
+    assert all(torch.equal(a, b) for a, b in zip(planes, made_picture(like, kind)))
+
+
+def test_shipped_weights_pass_the_comparison(workshop, cache):
+    """Rounding to FP16 alone is far from a refusal: 45 dB leaves room, and a fault has none."""
+    for name in ("fast", "srwgan-gp-video"):
+        run = Run(cache, lambda name=name: load_generator(find_model(name).path))
+        run(picture(PixelFormat.from_name("yuv420p"), 48, 32))
+        assert run.stored.psnr > 50
+
+
+# What is missing
+
+
+def test_all_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setattr(tensorrt, "cuda_missing", lambda: "cuda: no NVIDIA driver")
+    monkeypatch.setattr(compiler, "installed", lambda: False)
+    reason = tensorrt_missing()
+    assert reason.startswith("tensorrt: no NVIDIA driver; neither TensorRT nor TensorRT-RTX is installed: pip install")
+
+
+@pytest.mark.parametrize("capability", ["8.9", "9.0"])
+def test_cards_that_tensorrt_rtx_does_not_know(monkeypatch, capability):
+    class Rtx:
+        class ComputeCapability:
+            __members__ = {"SM86": 86, "SM89": 89, "SM120": 120, "NONE": 0, "CURRENT": 1}  # noqa: RUF012
+
+    package = compiler.Package("tensorrt_rtx", Rtx, "1.5.0")
+    assert package.targets == ("8.6", "8.9", "12.0")
+    monkeypatch.setattr(tensorrt, "cuda_missing", lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(tensorrt, "_card", lambda device: ("NVIDIA X", capability, "580"))
+    monkeypatch.setattr(compiler, "installed", lambda: True)
+    monkeypatch.setattr(compiler, "find_package", lambda: package)
+    monkeypatch.setattr(compiler, "exporter_missing", lambda package: None)
+    reason = tensorrt_missing()
+    if capability == "8.9":
+        assert reason is None
+    else:
+        assert "TensorRT-RTX 1.5.0 does not know NVIDIA X (compute capability 9.0)" in reason
+        assert "--backend cuda" in reason
+
+
+def test_build_ahead_keeps_its_own_key(tmp_path):
+    if not compiler.installed() or not compiler.find_package().targets:
+        pytest.skip("no TensorRT-RTX here: pip install -e '.[engines]'")
+    path = tmp_path / "mine.safetensors"
+    save_generator(compact(), path, {})
+    spec: BackendSpec = spec_for("tensorrt", model=path)
+    (stored,) = tensorrt.build_ahead(spec, 40, 30, ("8.6", "8.9"), compiler.find_package())
+    assert isinstance(stored, StoredEngine) and stored.model == "mine" and stored.seconds > 0
+    body = PlaneGenerator(compact(), spec, "fp16", CPU).generator.body
+    assert stored.key.graph == compiler.network_digest(body)  # as the backend will ask for it
+    wanted: EngineKey = replace(stored.key, gpu="NVIDIA X", capabilities=("8.9",), driver="580", torch="2.99")
+    assert stored.key.serves(wanted)
+    assert not stored.key.serves(replace(wanted, capabilities=("12.0",)))

@@ -1,0 +1,1 @@
+"""From pictures and episodes to packs of crops."""

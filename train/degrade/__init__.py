@@ -1,0 +1,1 @@
+"""What stands between an original and what a source shows of it."""

@@ -1,0 +1,1 @@
+"""Generators to be trained, and how they begin."""

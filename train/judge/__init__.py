@@ -1,0 +1,1 @@
+"""Are weights any good?"""

@@ -1,0 +1,1 @@
+"""The trainings: losses, networks, optimisers, loops."""

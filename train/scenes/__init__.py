@@ -1,0 +1,1 @@
+"""Anime-like pictures and short videos, drawn by program."""

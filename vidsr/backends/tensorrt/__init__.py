@@ -1,0 +1,1 @@
+"""Convolutions compiled by TensorRT, and the engines that are kept."""

@@ -1,0 +1,207 @@
+"""Which model this machine can take: the best that reaches the source's frame rate, and what to expect of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from vidsr.backends import GPU_BACKENDS, open_backend
+from vidsr.backends.base import Backend, BackendSpec
+from vidsr.choose.forecast import Speed, measure
+from vidsr.choose.samples import part_of, stretches
+from vidsr.errors import ResumeError, UsageError
+from vidsr.models.checkpoint import ModelInfo, find_model, installed_models
+from vidsr.mux.stitch import STDOUT
+from vidsr.report import Report
+from vidsr.run.pipeline import Job
+from vidsr.run.segments import Workspace
+
+AUTO, BEST = "auto", "best"
+FAMILY = ("balanced", "fast", "tiny")  # for episodes; the best first, each several times as fast as the one before
+PLACES = (0.5, 0.25, 0.75, 0.125, 0.625, 0.375, 0.875, 0.0625)  # wherever time runs out, they lie evenly
+WINDOW = 12  # frames of each; a drawing stays for two or three
+SECONDS = 2.5  # for each model
+WORTH_MEASURING = 12.0  # seconds of a part; shorter ones are soon done
+HURRY = 0.25  # of SECONDS for those, and for a stream, that somebody is waiting for
+
+
+def family(scale: int) -> list[ModelInfo]:
+    """The installed weights of FAMILY for that scale, the best first."""
+    installed = {info.name: info for info in installed_models()}
+    members = [installed.get(f"{name}-{scale}x") or installed.get(name) for name in FAMILY]
+    return [info for info in members if info is not None]
+
+
+def family_member(name: str, scale: int) -> ModelInfo:
+    """The weights that `--model NAME --scale N` means; scale 0: the model's own.
+
+    "best", and "auto" where nothing can be measured: the best of FAMILY. Anything else as `find_model`, UsageError as
+    there, with these words besides.
+    """
+    if name in (AUTO, BEST):
+        members = family(scale)
+        if not members:
+            raise UsageError(f"--model {name}: none of {', '.join(FAMILY)} is installed; name a weights file")
+        return members[0]
+    try:
+        return find_model(name, scale)
+    except UsageError as error:
+        if Path(name).suffix:
+            raise
+        more = f"{AUTO} takes what this machine can, {BEST} the best of {', '.join(FAMILY)}"
+        raise UsageError(f"{error}; {more}") from error
+
+
+def decide(speeds: Sequence[float], rate: float) -> int:
+    """Which to take of models with those frames a second, the best model first: the first that reaches `rate`, or,
+    where none does, the fastest; of several about as fast, which something else holds up then, the best."""
+    needed = min(rate, 0.9 * max(speeds))
+    return next(i for i, speed in enumerate(speeds) if speed >= needed)
+
+
+def begun_with(output: Path) -> str | None:
+    """The name of the model that unfinished work for `output` was begun with; None where there is no such work."""
+    try:
+        plan = Workspace(output).load_plan()
+    except ResumeError:  # told when the run begins
+        return None
+    return None if plan is None else str(plan.settings.get("model")) or None
+
+
+# ---- what to expect -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What to expect of a run. rate: frames a second of the source; frames: still to be made, None if unknown.
+
+    too_slow: `model` was taken because none of the family reaches the rate.
+    """
+
+    model: str
+    speed: Speed
+    rate: float
+    frames: int | None
+    too_slow: bool = False
+
+    def line(self, now: datetime) -> str:
+        """For people; `now` is local time."""
+        low, high = self.speed.range
+        if high < 1.1 * low:
+            low = high = self.speed.fps
+        least = "at least " if self.speed.partial else ""
+        said = f"{self.model}: {least}about {_frames(low, high)} a second here, the source has {_number(self.rate)}"
+        if self.frames is not None:
+            soon, late = self.frames / high, self.frames / low
+            most = "at most " if self.speed.partial else ""
+            said += f"; done in {most}{_lengths(soon, late)}{_clock(now, late)}"
+        if self.speed.busy:
+            said += ". Other programs kept the cores busy while this was measured; without them it is faster"
+        if self.too_slow:
+            said += f". No model keeps up with the source here, so this is the fastest; --model {BEST} is closer"
+        return said
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.095 else f"{value:.2g}"
+
+
+def _frames(low: float, high: float) -> str:
+    first, last = _number(low), _number(high)
+    number = last if first == last else f"{first} to {last}"
+    return f"{number} frame{'' if number in ('1', '1.0') else 's'}"
+
+
+_UNITS = (("day", 86400, 48 * 3600), ("hour", 3600, 90 * 60), ("minute", 60, 99), ("second", 1, 0))  # name, size, from
+
+
+def _lengths(soon: float, late: float) -> str:
+    """Both in the unit of the later one."""
+    unit, size, _ = next(unit for unit in _UNITS if late >= unit[2])
+    first, last = (_counted(value / size, size >= 3600) for value in (soon, late))
+    return (f"about {last}" if first == last else f"{first} to {last}") + f" {unit}{'' if last == '1' else 's'}"
+
+
+def _counted(value: float, exact: bool) -> str:
+    words = f"{value:.1f}".removesuffix(".0") if exact and value < 9.5 else f"{value:.0f}"
+    return "1" if words == "0" else words
+
+
+def _clock(now: datetime, seconds: float) -> str:
+    try:
+        end = now + timedelta(seconds=seconds + 30)  # to the nearest minute
+    except OverflowError:
+        return ""
+    return f" ({end:%H:%M})" if end.date() == now.date() else f" ({end:%a %H:%M})"
+
+
+# ---- for a run ------------------------------------------------------------------------------------------------------
+
+
+def choose_model(
+    wanted: str, job: Job, report: Report, say: Callable[[str], None] | None,
+    opened: Callable[[BackendSpec], Backend] | None = None,
+) -> tuple[ModelInfo, Outlook | None]:  # fmt: skip
+    """The weights for `job`, all of whose other choices are made, and what to expect of the run.
+
+    wanted: a model by name or path, "best" or "auto". Unfinished work goes on with the model it was begun with.
+    say: told what is being done; None where nobody wants to know what to expect, so that nothing is measured for that.
+    opened: opens the backends that are measured, in place of `open_backend`.
+    """
+    scale, tell = job.backend.scale, say or (lambda line: None)
+    chosen = None if wanted == AUTO else family_member(wanted, scale)
+    if wanted == AUTO and not job.restart and job.output != STDOUT and (name := begun_with(job.output)):
+        chosen = next((info for info in installed_models() if info.name == name), None)
+        if chosen is not None:
+            tell(f"going on with {name}, which this run was begun with; --restart chooses anew")
+    rate, frames = job.info.video.rate, part_of(job.info, job.span).frames
+    hurry = job.output == STDOUT or (frames is not None and frames < WORTH_MEASURING * rate)
+    members = [chosen] if chosen else family(scale)
+    if len(members) < 2 and (say is None or hurry):  # the run itself tells sooner
+        return chosen or family_member(AUTO, scale), None
+    if not hurry:
+        tell("measuring how fast this machine is, for a few seconds")
+    places = stretches(job.info, job.span, PLACES, WINDOW)
+    gpu = job.backend.name in GPU_BACKENDS
+    speeds: dict[str, Speed] = {}
+    # Where the answer is likely to be found first: a GPU takes the best, a CPU rarely more than the fastest.
+    for member in members if gpu else reversed(members):
+        speed = measure(
+            _with_model(job, member), places, SECONDS * (HURRY if hurry else 1),
+            opened or (lambda spec: open_backend(spec, report.warn)),
+        )  # fmt: skip
+        if speed is None:
+            return members[-1], None  # nothing can be measured with: the run tells why
+        speeds[member.name] = speed
+        if (speed.fps >= rate) == gpu:
+            break
+    measured = [member for member in members if member.name in speeds]
+    taken = measured[decide([speeds[member.name].fps for member in measured], float(rate))]
+    left = None if job.output == STDOUT else frames_left(job, frames)
+    slow = len(members) > 1 and speeds[taken.name].fps < rate and taken is not members[0]
+    return taken, Outlook(taken.name, speeds[taken.name], float(rate), left, slow)
+
+
+def _with_model(job: Job, model: ModelInfo) -> Job:
+    """`job` with that model, to be measured.
+
+    TensorRT's engines take minutes to build, too long for models that may not be taken: PyTorch's kernels on the same
+    GPU stand in. They are slower, so what reaches the rate with them does with engines.
+    """
+    spec = replace(job.backend, model=str(model.path))
+    return replace(job, backend=replace(spec, name="cuda") if spec.name == "tensorrt" else spec)
+
+
+def frames_left(job: Job, frames: int | None) -> int | None:
+    """About how many of a job's `frames` are still to be made, without those of segments that are finished already;
+    None if that is unknown."""
+    work = Workspace(job.output)
+    try:
+        plan = None if job.restart else work.load_plan()
+    except ResumeError:
+        plan = None
+    if plan is None:
+        return frames
+    return sum(segment.packets for segment in plan.segments if not work.video_path(segment.index).exists())

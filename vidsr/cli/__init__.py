@@ -1,0 +1,5 @@
+"""The command line: parses and prints."""
+
+from vidsr.cli.commands import main
+
+__all__ = ["main"]

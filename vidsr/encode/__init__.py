@@ -1,0 +1,1 @@
+"""Frames to a segment file."""

@@ -1,0 +1,1 @@
+"""What FFmpeg's Matroska muxer drops: read from the source, put back into the result."""

@@ -1,0 +1,1 @@
+"""Is the result the source, enlarged, with nothing else touched?"""

@@ -1,0 +1,105 @@
+"""Pictures of a result, scaled back down, against those of its source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import log10
+from typing import Any
+
+import cv2
+import numpy as np
+
+from vidsr.container import Clock
+from vidsr.frames import Frame, PixelFormat, SourceInfo
+from vidsr.report import Report
+from vidsr.source.decode import decode
+
+PICTURES = 24
+DECODED_WHOLE = 300  # frames
+BLOCK = 16
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compared` pictures show.
+
+    psnr, worst: of luma, dB, over all of them and of the worst.
+    shift: how far the mean of each plane moves, levels of 255: absolute, over squares of about BLOCK samples, so that
+    colours that move apart do not cancel out while new detail does.
+    """
+
+    compared: int
+    psnr: float
+    worst: float
+    shift: tuple[float, ...]
+
+
+def compare_pictures(before: SourceInfo, after: SourceInfo, old: Clock, new: Clock) -> Comparison:
+    """Decode the same pictures of all parts of both files, reduce the result's by area, compare plane by plane.
+
+    old, new: when the pictures of the source and the result are shown, the i-th of one being the i-th of the other.
+    """
+    total = np.zeros(3)
+    worst, squared, compared = 99.0, 0.0, 0
+    for small, large in _pairs(before, after, old, new):
+        a = _planes8(small, before.video.format)
+        b = _planes8(large, after.video.format, [plane.shape for plane in a])
+        total[: len(a)] += [_moved(x, y) for x, y in zip(a, b)]
+        error = float(((a[0] - b[0]) ** 2).mean())
+        squared, compared, worst = squared + error, compared + 1, min(worst, _psnr(error))
+    shift = tuple(float(value) for value in total / max(1, compared))
+    return Comparison(compared, _psnr(squared / max(1, compared)), worst, shift)
+
+
+def _pairs(before: SourceInfo, after: SourceInfo, old: Clock, new: Clock) -> Iterator[tuple[Frame, Frame]]:
+    """The same pictures of both files. Short files are decoded whole; of long ones a few pictures from each of some
+    keyframes of the result on, so that a proof takes seconds, not as long as playing the file."""
+    if len(new.pts) <= DECODED_WHOLE or not before.video.monotonic or len(old.pts) != len(new.pts):
+        step = max(1, len(new.pts) // PICTURES)
+        limits = (old.pts[0], old.pts[-1] + 1) if old.pts and before.video.monotonic else (None, None)
+        both = zip(_read(before, *limits), _read(after))
+        yield from (pair for number, pair in enumerate(both) if number % step == 0)
+        return
+    rank = {pts: index for index, pts in enumerate(new.pts)}
+    keys = [key for key in new.keyframes if key in rank]
+    for key in keys[:: max(1, len(keys) // (PICTURES // 2))]:
+        # The keyframe itself and one that is predicted from it.
+        index = rank[key]
+        start = old.pts[index]
+        earlier = [k for k in old.keyframes if k <= start]
+        small = _read(before, start, None, earlier[-2] if len(earlier) > 1 else None)
+        large = _read(after, key, None, key)
+        for number, pair in enumerate(zip(small, large)):
+            if number in (0, 3):
+                yield pair
+            if number == 3:
+                break
+
+
+def _read(
+    info: SourceInfo, start: int | None = None, end: int | None = None, seek: int | None = None
+) -> Iterator[Frame]:
+    return decode(info.path, info.video, start, end, seek, Report())
+
+
+def _moved(a: Any, b: Any) -> float:
+    """Mean absolute difference of the means of squares of about BLOCK samples."""
+    size = [max(1, length // BLOCK) for length in reversed(a.shape)]
+    return float(np.abs(cv2.resize(b - a, size, interpolation=cv2.INTER_AREA)).mean())
+
+
+def _psnr(mean_squared_error: float) -> float:
+    return 99.0 if mean_squared_error == 0 else min(99.0, 10 * log10(255**2 / mean_squared_error))
+
+
+def _planes8(frame: Frame, format: PixelFormat, shapes: list[Any] | None = None) -> list[np.ndarray]:
+    """Planes as float32 in levels of 255, reduced by area to `shapes` (rows, columns) where given."""
+    planes = []
+    for number, plane in enumerate(frame.planes):
+        levels: Any = plane.astype(np.float32) * np.float32(1 / (1 << (format.bits - 8)))
+        if shapes is not None and number < len(shapes) and levels.shape != shapes[number]:
+            rows, columns = shapes[number]
+            levels = cv2.resize(levels, (columns, rows), interpolation=cv2.INTER_AREA)
+        planes.append(levels)
+    return planes

@@ -1,0 +1,266 @@
+"""Only what moves is computed: the rest of a picture is taken from the last result that it has.
+
+Each tile of a frame is compared with its anchor, the source as it was when the tile's result was computed, and never
+with the frame before: differences too small to matter one by one must not add up. Where a tile has changed, its result
+and that of all pixels it reaches is computed anew, from a piece with so much source around it that no seam shows.
+
+State belongs to one call, so to one segment: what a segment's frames become does not depend on those before it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+
+from vidsr.backends.base import Backend, Pending
+from vidsr.frames import Frame, FrameBatch, PixelFormat
+from vidsr.reuse.rectangles import merged
+from vidsr.reuse.stillness import TILE, Tiles, Tolerance
+
+CALL_PIXELS = 2000  # what a call of the backend costs beside its pixels, in pixels
+WHOLE_SHARE = 0.8  # pieces that cost more than this part of a whole frame are not worth cutting
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of the source: columns x0 to x1, rows y0 to y1, luma samples."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)"""
+        return self.x1 - self.x0, self.y1 - self.y0
+
+    def grown(self, by: int, width: int, height: int) -> Box:
+        """With `by` samples more on each side, as far as the picture goes."""
+        return Box(max(self.x0 - by, 0), max(self.y0 - by, 0), min(self.x1 + by, width), min(self.y1 + by, height))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What to compute, and the part of that which is right and taken."""
+
+    computed: Box
+    taken: Box
+
+
+@dataclass
+class Saved:
+    """What reuse came to. pixels: source pixels given to the backend; all: those of all frames; frames, whole: frames
+    seen, and those computed as a whole."""
+
+    pixels: int = 0
+    all: int = 0
+    frames: int = 0
+    whole: int = 0
+
+
+def reuse(
+    batches: Iterable[FrameBatch], backend: Backend, tolerance: Tolerance,
+    turn: AbstractContextManager[Any] | None = None, saved: Saved | None = None,
+) -> Iterator[Frame]:  # fmt: skip
+    """Each frame of `batches` enlarged by `backend`, in order, with its own pts and duration.
+
+    Planes of a result are shared with later frames where nothing has changed: read them, do not write into them.
+    turn: a lock held while a batch is submitted, where several threads share the backend. saved: counts up.
+    """
+    planner: _Planner | None = None
+    canvas = _Canvas(backend.scale)
+    waiting: deque[_Ordered] = deque()
+    for batch in batches:
+        planner = planner or _Planner(batch, backend, tolerance, saved or Saved())
+        plans = [planner.plan(frame) for frame in batch.frames]
+        with turn or nullcontext():
+            waiting.append(_order(batch, plans, backend))
+        if len(waiting) >= backend.in_flight:
+            yield from canvas.paint(waiting.popleft())
+    while waiting:
+        yield from canvas.paint(waiting.popleft())
+
+
+@dataclass
+class _Ordered:
+    """A batch, the pieces of each frame, and what was submitted for them: result number -> (pending, its index)."""
+
+    batch: FrameBatch
+    plans: list[list[Piece]]
+    pending: list[list[tuple[Pending, int]]]
+
+
+def _order(batch: FrameBatch, plans: list[list[Piece]], backend: Backend) -> _Ordered:
+    """Submit all pieces of a batch's frames, those of one size together."""
+    sizes: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for i, pieces in enumerate(plans):
+        for j, piece in enumerate(pieces):
+            sizes.setdefault(piece.computed.size, []).append((i, j))
+    found: dict[tuple[int, int], tuple[Pending, int]] = {}
+    for places in sizes.values():
+        cuts = tuple(_cut(batch.frames[i], plans[i][j].computed, batch.format) for i, j in places)
+        pending = _once(backend.submit(replace(batch, frames=cuts)))
+        found |= {place: (pending, k) for k, place in enumerate(places)}
+    return _Ordered(batch, plans, [[found[i, j] for j in range(len(pieces))] for i, pieces in enumerate(plans)])
+
+
+def _once(pending: Pending) -> Pending:
+    """`pending` for several to ask: it is waited for by the first."""
+    results: list[FrameBatch] = []
+
+    def result() -> FrameBatch:
+        if not results:
+            results.append(pending())
+        return results[0]
+
+    return result
+
+
+def _cut(frame: Frame, box: Box, format: PixelFormat) -> Frame:
+    return replace(frame, planes=tuple(plane[part] for plane, part in zip(frame.planes, _parts(box, format))))
+
+
+def _parts(box: Box, format: PixelFormat, scale: int = 1) -> list[tuple[slice, slice]]:
+    """Where `box` lies in each plane of a picture `scale` times as large."""
+    parts = []
+    for i in range(1 if format.family == "gray" else 3):
+        x, y = format.chroma_shift if i else (0, 0)
+        rows = slice(box.y0 * scale >> y, -(-box.y1 * scale >> y))
+        parts.append((rows, slice(box.x0 * scale >> x, -(-box.x1 * scale >> x))))
+    return parts
+
+
+class _Canvas:
+    """The last result, which the next one is painted over."""
+
+    def __init__(self, scale: int) -> None:
+        self._scale = scale
+        self._planes: tuple[np.ndarray, ...] = ()
+
+    def paint(self, ordered: _Ordered) -> Iterator[Frame]:
+        height, width = ordered.batch.height, ordered.batch.width
+        whole = Box(0, 0, width, height)
+        for frame, pieces, pending in zip(ordered.batch.frames, ordered.plans, ordered.pending):
+            planes = self._planes
+            if len(pieces) == 1 and pieces[0].taken == whole:
+                waiting, k = pending[0]
+                planes = waiting().frames[k].planes
+            elif pieces:
+                planes = tuple(plane.copy() for plane in planes)
+                for piece, (waiting, k) in zip(pieces, pending):
+                    result = waiting()
+                    self._paste(result.frames[k].planes, piece, planes, result.format)
+            if not frame.corrupt:
+                self._planes = planes
+            yield replace(frame, planes=planes)
+
+    def _paste(
+        self, source: tuple[np.ndarray, ...], piece: Piece, target: tuple[np.ndarray, ...], format: PixelFormat
+    ) -> None:
+        outer, inner, scale = piece.computed, piece.taken, self._scale
+        within = Box(inner.x0 - outer.x0, inner.y0 - outer.y0, inner.x1 - outer.x0, inner.y1 - outer.y0)
+        for plane, into, part, place in zip(
+            source, target, _parts(within, format, scale), _parts(inner, format, scale), strict=True
+        ):
+            into[place] = plane[part]
+
+
+class _Planner:
+    """The anchors, and what has to be computed of each frame."""
+
+    def __init__(self, batch: FrameBatch, backend: Backend, tolerance: Tolerance, saved: Saved) -> None:
+        self.width, self.height, self.format = batch.width, batch.height, batch.format
+        self.context, self.patch, self.saved = backend.context, backend.patch, saved
+        self.tiles, self.tolerance = Tiles(batch.width, batch.height, batch.format), tolerance
+        self.anchors: list[np.ndarray] = []
+
+    def plan(self, frame: Frame) -> list[Piece]:
+        """The pieces to compute of the next frame; none where nothing has changed. Anchors move with them."""
+        pieces = whole = self._whole()
+        if self.anchors and not frame.corrupt:
+            pieces = self._pieces(self.tolerance.exceeded(*self.tiles.differences(frame.planes, self.anchors)))
+            cost = sum(_pixels(piece.computed) + CALL_PIXELS for piece in pieces)
+            if cost > WHOLE_SHARE * self.width * self.height:
+                pieces = whole
+        if not frame.corrupt:  # of what decoded with errors nothing may be taken over
+            self._anchor(frame, pieces)
+        saved = self.saved
+        saved.frames, saved.whole = saved.frames + 1, saved.whole + (pieces == whole)
+        saved.all += self.width * self.height
+        saved.pixels += sum(_pixels(piece.computed) for piece in pieces)
+        return pieces
+
+    def _anchor(self, frame: Frame, pieces: Sequence[Piece]) -> None:
+        if not self.anchors:
+            self.anchors = [np.array(plane, order="C") for plane in frame.planes]
+            return
+        for piece in pieces:
+            for plane, anchor, part in zip(frame.planes, self.anchors, _parts(piece.taken, self.format)):
+                anchor[part] = plane[part]
+
+    def _pieces(self, changed: np.ndarray) -> list[Piece]:
+        context = self.context
+        if not changed.any():
+            return []
+        if context is None:
+            return self._whole()
+        if self.patch:
+            return self._patches(changed, context)
+        # What would have to be computed at the least, before any time goes into rectangles.
+        if _spread(changed, 2 * context).mean() > WHOLE_SHARE:
+            return self._whole()
+        boxes = [
+            Box(x0 * TILE, y0 * TILE, min(x1 * TILE, self.width), min(y1 * TILE, self.height))
+            for x0, y0, x1, y1 in merged(changed, 4 * context / TILE, CALL_PIXELS / TILE**2)
+        ]
+        taken = [box.grown(context, self.width, self.height) for box in boxes]
+        return [Piece(box.grown(context, self.width, self.height), box) for box in taken]
+
+    def _whole(self) -> list[Piece]:
+        box = Box(0, 0, self.width, self.height)
+        return [Piece(box, box)]
+
+    def _patches(self, changed: np.ndarray, context: int) -> list[Piece]:
+        """Squares of one size on one grid, for devices that want the same work every time.
+
+        On a CPU merged rectangles take half as long as squares of 32, 64 or 96 (three clips at 270p).
+
+        Shifted inwards at the edges, which odd pictures with halved chroma do not allow: those are done as a whole.
+        """
+        x, y = self.format.chroma_shift
+        if self.width % (1 << x) or self.height % (1 << y):
+            return self._whole()
+        reached = _spread(changed, context)  # a patch is right in its own square only
+        columns, rows = (_windows(length, self.patch, context) for length in (self.width, self.height))
+        pieces = []
+        for top, bottom, y0, y1 in rows:
+            for left, right, x0, x1 in columns:
+                if reached[y0 // TILE : -(-y1 // TILE), x0 // TILE : -(-x1 // TILE)].any():
+                    pieces.append(Piece(Box(left, top, right, bottom), Box(x0, y0, x1, y1)))
+        return pieces
+
+
+def _windows(length: int, patch: int, context: int) -> list[tuple[int, int, int, int]]:
+    """Of each patch along one side: where it begins and ends with its context, and without."""
+    size = min(patch + 2 * context, length)
+    starts = range(0, length, patch)
+    begins = [min(max(start - context, 0), length - size) for start in starts]
+    return [(begin, begin + size, start, min(start + patch, length)) for begin, start in zip(begins, starts)]
+
+
+def _spread(changed: np.ndarray, by: int) -> np.ndarray:
+    """The tiles within `by` luma samples of one that has changed, and a little more."""
+    side = 2 * -(-by // TILE) + 1
+    return cv2.dilate(changed.astype(np.uint8), np.ones((side, side), np.uint8))
+
+
+def _pixels(box: Box) -> int:
+    width, height = box.size
+    return width * height

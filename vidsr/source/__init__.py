@@ -1,0 +1,1 @@
+"""What is in the source file, and its frames."""

@@ -1,0 +1,200 @@
+"""The source's frames, between two timestamps, as planes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice, zip_longest
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from vidsr.container import discard_others, open_input, packets, use_one_thread
+from vidsr.errors import SourceError
+from vidsr.frames import Frame, PixelFormat, StreamInfo
+from vidsr.machine import decoder_missing, gpu_decoder
+from vidsr.report import Report
+
+# Up to this many luma samples a picture decodes at over a thousand a second on one core: a GPU has nothing to save,
+# while each decoder on it costs memory there and the way back to the host.
+ONE_THREAD_SAMPLES = 1024 * 576
+_GPU_LAYOUTS = {"nv12": PixelFormat("yuv", 8, (1, 1)), "p010le": PixelFormat("yuv", 10, (1, 1))}
+_COMPARED = 8  # frames decoded both ways before a GPU is trusted with a file
+
+
+class _GpuError(Exception):
+    """The GPU's decoder met something that only the software's may judge."""
+
+
+def decode(
+    path: Path, video: StreamInfo, start: int | None, end: int | None, seek: int | None, report: Report,
+    on_gpu: bool = False,
+) -> Iterator[Frame]:  # fmt: skip
+    """Yield the frames with start <= pts < end (time_base units, None: no limit) in the order the decoder gives them.
+
+    seek: where to begin decoding, a keyframe well before `start` so that no frame kept refers to one never read; None
+    for the file's beginning. What the damage costs is counted in `report`; decoding goes on behind it.
+    on_gpu: see `gpu_missing`. Where the GPU fails or damage is seen, the whole stretch is decoded again in software, so
+    that a file's frames are the same on every machine; that is counted.
+    """
+    given: set[int] = set()
+    if on_gpu:
+        own = Report(report.warn)
+        try:
+            for frame in _between(path, video, start, end, seek, own, on_gpu):
+                given.add(frame.pts)
+                yield frame
+        except _GpuError:
+            report.count("stretches that the GPU could not decode and the CPU did")
+        else:
+            for what, number in own.counts.items():
+                report.count(what, number)
+            return
+    for frame in _between(path, video, start, end, seek, report):
+        if frame.pts not in given:
+            yield frame
+
+
+def gpu_missing(path: Path, video: StreamInfo) -> str | None:
+    """One line why `video` of the file is not decoded on a GPU, None when its first frames come out bit for bit right.
+
+    NVDEC tells nobody of damage inside a picture: what it cannot read it conceals.
+    """
+    format = video.format
+    if format.family != "yuv" or format.bits > 10 or format.chroma_shift != (1, 1):
+        return f"{format.name} is not decoded on GPUs"
+    if video.width % 2 or video.height % 2:
+        return f"{video.width}x{video.height} is odd, and the last chroma of odd sizes does not come back from a GPU"
+    if reason := decoder_missing(video.codec):
+        return reason
+    quiet = Report()
+    try:
+        both = [islice(_between(path, video, None, None, None, quiet, gpu), _COMPARED) for gpu in (True, False)]
+        for found, right in zip_longest(*both):
+            if found is None or right is None or not _same(found, right):
+                return "its first frames are other ones there"
+    except _GpuError as error:
+        return str(error)
+    return None
+
+
+def _same(a: Frame, b: Frame) -> bool:
+    same_planes = all(np.array_equal(x, y) for x, y in zip(a.planes, b.planes, strict=True))
+    return (a.pts, a.duration) == (b.pts, b.duration) and same_planes
+
+
+def _between(
+    path: Path, video: StreamInfo, start: int | None, end: int | None, seek: int | None, report: Report,
+    on_gpu: bool = False,
+) -> Iterator[Frame]:  # fmt: skip
+    """`decode` in one way or the other; _GpuError ends what the GPU cannot do like the software."""
+    landed = False
+
+    def inside(pts: int | None) -> bool:
+        return pts is None or ((start is None or pts >= start) and (end is None or pts < end))
+
+    for frame in _decode(path, video, seek, inside, report, on_gpu):
+        if not landed and seek is not None and start is not None and frame.pts > start:
+            # The container's index lied and we landed behind the first frame: read from the beginning instead.
+            break
+        landed = True
+        if start is not None and frame.pts < start:
+            continue
+        if end is not None and frame.pts >= end:
+            return
+        if frame.corrupt and on_gpu:
+            raise _GpuError("a frame decodes with errors")
+        if frame.corrupt:
+            report.count("frames that decoded with errors")
+        yield frame
+    else:
+        return
+    yield from _between(path, video, start, end, None, report, on_gpu)
+
+
+def _decode(
+    path: Path, video: StreamInfo, seek: int | None, inside: Callable[[int | None], bool], report: Report, on_gpu: bool
+) -> Iterator[Frame]:
+    """Every frame from `seek` on.
+
+    inside: whether damage at a pts is to be counted; what lies before a segment is counted by the one before it.
+    """
+
+    def damaged(error: Exception) -> None:
+        if on_gpu:
+            raise _GpuError(getattr(error, "strerror", None) or str(error)) from error
+        report.count("damaged stretches of the source skipped")
+
+    with open_input(path) as container:
+        stream: Any = container.streams[video.index]
+        use_one_thread(stream)
+        decoder = _gpu_decoder(stream, video) if on_gpu else stream
+        discard_others(container, stream)
+        if seek is not None:
+            try:
+                container.seek(seek, stream=stream, backward=True, any_frame=False)
+            except (av.FFmpegError, OSError):
+                container.seek(0)
+        last: int | None = None
+        for packet in packets(container, [stream], damaged):
+            try:
+                decoded = decoder.decode(packet)
+            except (av.FFmpegError, ValueError) as error:
+                if inside(packet.pts):
+                    damaged(error)
+                continue
+            for picture in decoded:
+                if picture.pts is None:
+                    report.count("frames without a timestamp, placed after the one before them")
+                    picture.pts = 0 if last is None else last + max(1, round(1 / (video.rate * video.time_base)))
+                last = picture.pts
+                try:
+                    planes = _planes(path, video, picture)
+                except SourceError as error:  # also of a crop that GPU frames keep
+                    if on_gpu:
+                        raise _GpuError(str(error)) from error
+                    raise
+                yield Frame(planes, picture.pts, picture.duration or 0, bool(picture.is_corrupt))
+
+
+def _gpu_decoder(stream: Any, video: StreamInfo) -> Any:
+    own = stream.codec_context
+    try:
+        return gpu_decoder(video.codec, own.extradata, own.reorder_depth)
+    except (av.FFmpegError, NotImplementedError, OSError) as error:
+        raise _GpuError(getattr(error, "strerror", None) or str(error)) from error
+
+
+def _planes(path: Path, video: StreamInfo, picture: Any) -> tuple[np.ndarray, ...]:
+    """Views of the decoder's own memory; each view keeps its frame alive."""
+    if (picture.width, picture.height) != (video.width, video.height):
+        raise SourceError(
+            f"{path}: the picture changes from {video.width}x{video.height} to {picture.width}x{picture.height} at "
+            f"{float(picture.pts * video.time_base):.3f} s; cut it there with --start and --duration"
+        )
+    name, dtype = picture.format.name, video.format.dtype
+    shapes = video.format.plane_shapes(picture.width, picture.height)
+    if _GPU_LAYOUTS.get(name) == video.format:
+        luma, (rows, columns) = _view(picture.planes[0], dtype, *shapes[0]), shapes[1]
+        pairs = _view(picture.planes[1], dtype, rows, 2 * columns)
+        shift = 0 if name == "nv12" else 6  # P010's ten bits are the upper ones of sixteen
+        chroma = tuple(np.right_shift(pairs[:, i::2], shift) for i in (0, 1))  # new arrays, their samples side by side
+        return (np.right_shift(luma, shift) if shift else luma, *chroma)
+    if name != video.format.name and not _same_layout(name, video.format):
+        # One thread: with more, swscale at times gives gray where a slice of the picture should be.
+        picture = picture.reformat(format=video.format.name, threads=1)
+    return tuple(_view(plane, dtype, *shape) for plane, shape in zip(picture.planes, shapes))
+
+
+def _view(plane: Any, dtype: np.dtype, rows: int, columns: int) -> np.ndarray:
+    stride = plane.line_size // dtype.itemsize
+    return np.frombuffer(plane, dtype)[: rows * stride].reshape(rows, stride)[:, :columns]
+
+
+def _same_layout(name: str, format: PixelFormat) -> bool:
+    """Whether FFmpeg's format `name` has exactly `format`'s planes (yuvj420p has yuv420p's)."""
+    try:
+        return PixelFormat.from_name(name) == format
+    except ValueError:
+        return False

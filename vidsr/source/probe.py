@@ -1,0 +1,203 @@
+"""What is in a file, which colour it has, and what of it will be kept."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition, Stream
+
+from vidsr.container import is_cover, kind_of, open_input, packets, use_one_thread
+from vidsr.errors import SourceError
+from vidsr.frames import HdrMetadata, PixelFormat, SourceInfo, StreamInfo, Track
+from vidsr.source.colorspec import resolve_color
+
+FRAMES_LOOKED_AT = 48
+_LOST = {
+    "DOVI_METADATA": "Dolby Vision metadata",
+    "DOVI_RPU_BUFFER": "Dolby Vision metadata",
+    "DYNAMIC_HDR_PLUS": "HDR10+ dynamic metadata",
+    "A53_CC": "closed captions inside the video",
+    "FILM_GRAIN_PARAMS": "film grain parameters",
+    "STEREO3D": "stereo 3D layout",
+}
+
+
+def probe(path: str | Path) -> SourceInfo:
+    """Read `path`'s streams and decode its first frames. SourceError when there is no picture to upscale."""
+    path = Path(path)
+    with open_input(path) as container:
+        stream = _choose_video(path, container)
+        tracks = tuple(_track(stream) for stream in container.streams)
+        sample = _look(container, stream)
+        if not sample.frames:
+            raise SourceError(f"{path}: no frame of its {stream.codec_context.name} video decodes; is it encrypted?")
+        duration = None if container.duration is None else container.duration / av.time_base
+        chapters = len(container.chapters())
+        return SourceInfo(path, container.format.name, duration, _describe(path, stream, sample), tracks, chapters)
+
+
+def _choose_video(path: Path, container: InputContainer) -> Any:
+    """The default video stream, else the first, that is not a cover: the same one in a source and in its result."""
+    videos = [stream for stream in container.streams.video if not is_cover(stream)]
+    if not videos:
+        held = ", ".join(sorted({kind_of(stream) for stream in container.streams})) or "nothing"
+        raise SourceError(f"{path}: has no video to upscale (it holds {held})")
+    stream = next((video for video in videos if video.disposition & Disposition.default), videos[0])
+    if stream.codec_context is None:
+        raise SourceError(f"{path}: no decoder for its video ({stream.codec_tag or 'unknown codec'})")
+    return stream
+
+
+def _track(stream: Stream) -> Track:
+    name = "?"
+    if kind_of(stream) == "attachment":
+        name = stream.metadata.get("filename", "?")
+    elif stream.codec_context is not None:
+        name = stream.codec_context.codec.canonical_name
+    elif getattr(stream, "name", None):  # PyAV raises for subtitles of an unknown codec
+        name = str(stream.name)
+    flags = tuple(flag.name for flag in type(stream.disposition) if flag.name and flag in stream.disposition)
+    title = stream.metadata.get("title", "")
+    return Track(stream.index, kind_of(stream), name, stream.metadata.get("language", ""), title, flags)
+
+
+@dataclass
+class _Sample:
+    """What the first frames show that the headers do not."""
+
+    frames: list[Any] = field(default_factory=list)
+    side_data: dict[str, bytes] = field(default_factory=dict)
+    damaged: int = 0
+
+
+def _look(container: InputContainer, stream: Any) -> _Sample:
+    """Decode up to FRAMES_LOOKED_AT frames, keeping their headers only."""
+    sample = _Sample()
+
+    def damaged(error: Exception) -> None:
+        sample.damaged += 1
+
+    use_one_thread(stream)
+    for packet in packets(container, [stream], damaged):
+        try:
+            frames = packet.decode()
+        except (av.FFmpegError, ValueError) as error:
+            damaged(error)
+            continue
+        for frame in frames:
+            for name, data in _side_data(frame):
+                sample.side_data.setdefault(name, data)
+            sample.frames.append(frame)
+        if len(sample.frames) >= FRAMES_LOOKED_AT or (sample.damaged > 200 and not sample.frames):
+            break
+    return sample
+
+
+def _side_data(frame: Any) -> list[tuple[str, bytes]]:
+    """(name, bytes) of a frame's side data; PyAV raises on kinds newer than itself, which we do not need."""
+    found = []
+    try:
+        for i in range(len(frame.side_data)):
+            found.append((frame.side_data[i].type.name, bytes(frame.side_data[i])))
+    except ValueError:
+        pass
+    return found
+
+
+def _describe(path: Path, stream: Any, sample: _Sample) -> StreamInfo:
+    first = sample.frames[0]
+    context = stream.codec_context
+    pts = [frame.pts for frame in sample.frames if frame.pts is not None]
+    steps = [b - a for a, b in zip(pts, pts[1:]) if b > a]
+    time_base = Fraction(stream.time_base)
+    working = working_format(path, first.format.name)
+    color = resolve_color(
+        first.width, first.height, _code(first.colorspace, context.colorspace),
+        _code(first.color_primaries, context.color_primaries), _code(first.color_trc, context.color_trc),
+        int(first.color_range) or int(context.color_range), first.format.name, context.name,
+    )  # fmt: skip
+    matrix = sample.side_data.get("DISPLAYMATRIX")
+    return StreamInfo(
+        index=stream.index,
+        codec=context.codec.canonical_name,
+        width=first.width,
+        height=first.height,
+        pixel_format=first.format.name,
+        format=working,
+        color=color,
+        time_base=time_base,
+        rate=_sane_rate(stream, steps, time_base),
+        sample_aspect=Fraction(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1),
+        display_matrix=struct.unpack("<9i", matrix[:36]) if matrix and len(matrix) >= 36 else None,
+        hdr=_hdr(sample.side_data),
+        interlaced=any(frame.interlaced_frame for frame in sample.frames),
+        monotonic=all(a < b for a, b in zip(pts, pts[1:])) and len(pts) == len(sample.frames),
+        lost=tuple(sorted({_LOST[name] for name in sample.side_data if name in _LOST})),
+    )
+
+
+def _code(*values: int) -> int:
+    """The first H.273 code that says something; 2 ("unspecified") otherwise."""
+    return next((int(value) for value in values if int(value) != 2), 2)
+
+
+def working_format(path: Path, name: str) -> PixelFormat:
+    """The planar format that frames in FFmpeg's format `name` are brought to: never fewer bits, never less chroma.
+
+    Conversions between layouts of YUV are exact rearrangements, or chroma resampling by swscale for the layouts no
+    modern encoder takes (4:1:1, 4:1:0, 4:4:0). RGB in any packing becomes planar RGB, which is an exact rearrangement.
+    """
+    try:
+        return PixelFormat.from_name(name)
+    except ValueError:
+        pass
+    try:
+        layout = av.VideoFormat(name)
+    except ValueError as error:
+        raise SourceError(f"{path}: unknown pixel format {name!r}") from error
+    bits = max(component.bits for component in layout.components) if layout.components else 8
+    depth = next((depth for depth in (8, 10, 12, 16) if depth >= bits), 16)
+    if layout.is_rgb or name.startswith("pal"):
+        return PixelFormat("rgb", depth)
+    if len(layout.components) < 3 or name.startswith(("gray", "ya", "mono")):
+        return PixelFormat("gray", depth)
+    # Chroma planes of a 32x32 picture tell the subsampling of any layout.
+    x, y = 32 // layout.chroma_width(32), 32 // layout.chroma_height(32)
+    shift = (1, 1) if x > 1 and y > 1 else (1, 0) if x == 2 else (0, 0)
+    if x == 4 or (x == 1 and y == 2):
+        shift = (0, 0)
+    return PixelFormat("yuv", min(depth, 12), shift)
+
+
+def _sane_rate(stream: Any, steps: list[int], time_base: Fraction) -> Fraction:
+    """A frame rate encoders can plan with: containers say 1000 or nothing for variable frame rates."""
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate and 1 <= rate <= 240:
+            return Fraction(rate)
+    if steps:
+        rate = 1 / (median(steps) * time_base)
+        if 1 <= rate <= 240:
+            return Fraction(rate).limit_denominator(1001)
+    return Fraction(25)
+
+
+def _hdr(side_data: dict[str, bytes]) -> HdrMetadata | None:
+    """HDR10 static metadata from FFmpeg's AVMasteringDisplayMetadata and AVContentLightMetadata structures."""
+    mastering = content_light = None
+    raw = side_data.get("MASTERING_DISPLAY_METADATA", b"")
+    if len(raw) >= 88:
+        numbers = struct.unpack("<22i", raw[:88])
+        has_primaries, has_luminance = numbers[20:]
+        if has_primaries and has_luminance and all(numbers[i + 1] for i in range(0, 20, 2)):
+            mastering = tuple(Fraction(numbers[i], numbers[i + 1]) for i in range(0, 20, 2))
+    raw = side_data.get("CONTENT_LIGHT_LEVEL", b"")
+    if len(raw) >= 8:
+        content_light = struct.unpack("<2I", raw[:8])
+    return HdrMetadata(mastering, content_light) if mastering or content_light else None

@@ -8,7 +8,8 @@
     ├── ModelError                 weights that cannot be loaded
     ├── BackendError               a backend cannot run on this machine
     ├── ResumeError                unfinished work on disk belongs to other settings or another source
-    └── VerifyError                the finished result does not prove to be the source's picture and streams
+    ├── VerifyError                the finished result does not prove to be the source's picture and streams
+    └── Cancelled                  the caller wanted a run to end; what is finished is kept
 
 A message is one line that names the file and says what to do. `assert` is for our own invariants only.
 """
@@ -53,6 +54,10 @@ class ResumeError(VidsrError):
 
 
 class VerifyError(VidsrError):
+    pass
+
+
+class Cancelled(VidsrError):
     pass
 
 

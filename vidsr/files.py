@@ -6,6 +6,7 @@ Needs nothing that is not Python's own, but platformdirs for a cache's place: tr
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -61,6 +62,15 @@ def write_failure(path: Path, what: str, error: Exception) -> str:
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"{path.parent}: the disk is full; make room and run the same command again, it goes on from here"
     return f"{path}: {what} ({getattr(error, 'strerror', None) or error})"
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def cache_folder(name: str) -> Path:

@@ -23,7 +23,7 @@ from benchmarks.speed.inside import device_alone
 from benchmarks.speed.measure import GPU_BATCH, Effort, make_batches, model_only, open_on, plain_spec
 from benchmarks.speed.memory import rss
 from vidsr.frames import FrameBatch
-from vidsr.run.upscale import upscale
+from vidsr.run.stages import upscale
 
 SIZES = ((480, 270), (640, 360), (720, 480), (1280, 720))
 TINY = ((64, 48), (80, 48))

@@ -20,7 +20,7 @@ from benchmarks.speed.measure import plain_spec
 from vidsr.frames import Frame, FrameBatch
 
 if TYPE_CHECKING:
-    from vidsr.run.pipeline import Job
+    from vidsr.run.job import Job
     from vidsr.run.segments import Segment
 
 ALIKE = 20.0  # dB from bicubic, below which a picture is broken
@@ -167,18 +167,18 @@ class EndToEnd:
 
     def turn(self, keep: Callable[[int, np.ndarray], None] | None) -> list[float]:
         from vidsr.report import Report
-        from vidsr.reuse.reuse import Saved
-        from vidsr.run.pipeline import segment_stages
+        from vidsr.reuse.reuse import ReuseCounts
         from vidsr.run.segments import Segment
+        from vidsr.run.stages import segment_stages
 
-        saved = Saved()
+        saved = ReuseCounts()
         segment: Segment = Segment(0, None, self.end, None, self.frames_each)
 
         def stages(index: int) -> Iterator[Frame]:
             return segment_stages(self.job, segment, self.folder / "segment.mkv", self.backend, Report(), None, saved)
 
         seconds = at_once(stages, 1, 1)
-        self.facts["computed"] = saved.pixels / saved.all if saved.all else 1.0  # share of the pixels
+        self.facts["computed"] = saved.computed_pixels / saved.all_pixels if saved.all_pixels else 1.0  # share of the pixels
         return [seconds]
 
     def close(self) -> None:

@@ -18,12 +18,11 @@ from benchmarks.speed.measure import in_turns
 from vidsr.backends.base import Backend, Immediate
 from vidsr.frames import Frame, FrameBatch, PixelFormat
 from vidsr.report import Report
-from vidsr.reuse.reuse import Saved, _Canvas, _order, _Planner, reuse
+from vidsr.reuse.reuse import ReuseCounts, _Canvas, _order, _Planner, reuse
 from vidsr.reuse.stillness import TILE, WIDEST, Tolerance
-from vidsr.run.batch import batches
-from vidsr.run.pipeline import Job, segment_stages
+from vidsr.run.job import Job
 from vidsr.run.segments import Segment
-from vidsr.run.upscale import upscale
+from vidsr.run.stages import batches, segment_stages, upscale
 
 WORST = 64  # side of the squares of the result that are looked at one by one, luma samples
 SMALL = (720, 480)  # width and height at which comparing and painting are timed
@@ -132,17 +131,17 @@ def _tile_sums(values: np.ndarray, tall: int, wide: int) -> tuple[np.ndarray, np
 
 def measure_quality(groups: Sequence[FrameBatch], backend: Backend, tolerances: Mapping[str, Tolerance], result: PixelFormat) -> dict[str, dict[str, Any]]:
     """What reuse computes of these frames with each of `tolerances`, and what becomes of the picture."""
-    saved = {name: Saved() for name in tolerances}
+    saved = {name: ReuseCounts() for name in tolerances}
     qualities = {name: Quality(groups[0].format, result, backend.scale, backend.context) for name in tolerances}
     sources = (frame for group in groups for frame in group.frames)
-    ways = [reuse(groups, backend, tolerance, saved=saved[name]) for name, tolerance in tolerances.items()]
+    ways = [reuse(groups, backend, tolerance, counts=saved[name]) for name, tolerance in tolerances.items()]
     for source, full, *reused in zip(sources, upscale(groups, backend), *ways, strict=True):
         for quality, frame in zip(qualities.values(), reused):
             quality.add(source, full, frame)
     return {
         name: {
-            "frames": s.frames, "whole": s.whole, "model_pixels": s.pixels, "all_pixels": s.all,
-            "share": s.pixels / s.all, "times_fewer": s.all / s.pixels, **qualities[name].figures(),
+            "frames": s.frames, "whole": s.whole, "model_pixels": s.computed_pixels, "all_pixels": s.all_pixels,
+            "share": s.computed_pixels / s.all_pixels, "times_fewer": s.all_pixels / s.computed_pixels, **qualities[name].figures(),
         }
         for name, s in saved.items()
     }  # fmt: skip
@@ -225,7 +224,7 @@ def own_cost(groups: Sequence[FrameBatch], tolerance: Tolerance, like: Backend, 
 
 
 def _own_times(singles: Sequence[FrameBatch], backend: Instant, tolerance: Tolerance) -> list[tuple[float, float]]:
-    planner, canvas = _Planner(singles[0], backend, tolerance, Saved()), _Canvas(backend.scale)
+    planner, canvas = _Planner(singles[0], backend, tolerance, ReuseCounts()), _Canvas(backend.scale)
     held: deque[Frame] = deque(maxlen=_HELD)
     times = []
     for single in singles:

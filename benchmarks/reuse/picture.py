@@ -14,7 +14,7 @@ from benchmarks.common.labels import label, write_png
 from benchmarks.common.material import as_picture
 from vidsr.backends.base import Backend
 from vidsr.frames import ColorSpec, FrameBatch, PixelFormat
-from vidsr.reuse.reuse import Box, Saved, _Planner, reuse
+from vidsr.reuse.reuse import Box, ReuseCounts, _Planner, reuse
 from vidsr.reuse.stillness import Tolerance
 
 PANEL = 720  # width of each of the two pictures in the PNG
@@ -44,15 +44,15 @@ def find_example(
 
     format, color: of the result.
     """
-    saved = Saved()
+    saved = ReuseCounts()
     planner = _Planner(groups[0], backend, tolerance, saved)
     found: list[tuple[float, float, int, tuple[Box, ...]]] = []
     before = groups[0].frames[0].planes[0]
     for i, frame in enumerate(frame for group in groups for frame in group.frames):
-        whole, pixels = saved.whole, saved.pixels
+        whole, pixels = saved.whole, saved.computed_pixels
         boxes = tuple(piece.computed for piece in planner.plan(frame))
         if boxes and saved.whole == whole:
-            share = (saved.pixels - pixels) / (groups[0].width * groups[0].height)
+            share = (saved.computed_pixels - pixels) / (groups[0].width * groups[0].height)
             moved = np.abs(np.subtract(frame.planes[0], before, dtype=np.float32)).mean()
             found.append((share, float(moved), i, boxes))
         before = frame.planes[0]

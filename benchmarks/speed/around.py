@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import cycle, islice
@@ -16,10 +16,10 @@ from benchmarks.common.pictures import Source
 from benchmarks.speed.measure import Effort, figures, make_batches, speed
 from vidsr.backends.base import Backend
 from vidsr.frames import Frame
-from vidsr.run.upscale import upscale
+from vidsr.run.stages import upscale
 
 if TYPE_CHECKING:
-    from vidsr.run.pipeline import Job
+    from vidsr.run.job import Job
 
 LEAST_FRAMES = 24  # of a segment, from decoding to its file: fewer would measure how it begins and ends
 HELD_BYTES = 512 << 20  # enlarged frames kept for the encoder
@@ -71,8 +71,8 @@ def end_to_end(job: Job, source: Source, backend: Backend, expected: float, effo
     expected: frames a second, about.
     """
     from vidsr.report import Report
-    from vidsr.run.pipeline import segment_stages
     from vidsr.run.segments import Segment
+    from vidsr.run.stages import segment_stages
 
     assert source.path is not None
     wanted = effort.seconds * expected
@@ -80,11 +80,11 @@ def end_to_end(job: Job, source: Source, backend: Backend, expected: float, effo
     segments = job.workers * max(1, round(wanted / (job.workers * length)))
     for batch in make_batches(source, job.batch_size)[: backend.in_flight]:
         backend(batch)  # warms up
-    first, turn = Segment(0, None, source.end(length), None, length), Lock()
+    first, backend_lock = Segment(0, None, source.end(length), None, length), Lock()
 
     def one(index: int) -> Iterator[Frame]:
         segment = replace(first, index=index)
-        return segment_stages(job, segment, folder / f"{index}.mkv", backend, Report(), turn)
+        return segment_stages(job, segment, folder / f"{index}.mkv", backend, Report(), backend_lock)
 
     return figures(lambda: at_once(one, segments, job.workers), effort, segments * length)
 
@@ -93,11 +93,11 @@ def at_once(make: Callable[[int], Iterator[Frame]], items: int, workers: int) ->
     """Run what `make(index)` gives for each of `items` to its end, `workers` of them at once; the seconds it took."""
     from vidsr.run.prefetch import in_parallel
 
-    def consume(index: int) -> Generator[None, None, None]:
+    def consume(index: int, go_on: Callable[[], None]) -> None:
         frames = make(index)
         with closing(frames):  # type: ignore[type-var]
             for _ in frames:
-                yield
+                go_on()
 
     start = time.perf_counter()
     in_parallel(consume, range(items), workers)

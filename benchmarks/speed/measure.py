@@ -19,7 +19,7 @@ from vidsr.backends.gpu import cuda_missing
 from vidsr.errors import BackendError
 from vidsr.frames import FrameBatch
 from vidsr.models.checkpoint import find_model, load_generator
-from vidsr.run.upscale import upscale
+from vidsr.run.stages import upscale
 
 GPU_BATCH = 4  # as vidsr.choose.prepare chooses
 

@@ -29,8 +29,10 @@ from vidsr.backends.cpu import TorchBackend
 from vidsr.choose.prepare import Options, prepare
 from vidsr.frames import Frame, FrameBatch
 from vidsr.report import Report
-from vidsr.run.pipeline import Job, run, segment_stages
+from vidsr.run.job import Job
+from vidsr.run.pipeline import run
 from vidsr.run.segments import make_plan
+from vidsr.run.stages import segment_stages
 from vidsr.source.decode import decode
 
 FRAMES = {"fast": 96, "resnet-8": 6}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from math import inf
@@ -15,9 +15,10 @@ from vidsr.errors import EncoderStalled, SourceError
 from vidsr.frames import FrameBatch
 from vidsr.machine import busy_seconds, cores
 from vidsr.report import Report
-from vidsr.run.pipeline import Job, segment_stages
+from vidsr.run.job import Job
 from vidsr.run.prefetch import in_parallel
 from vidsr.run.segments import Segment
+from vidsr.run.stages import segment_stages
 from vidsr.source.decode import decode
 
 PIECE = (192, 96)  # of the first picture that a model is tried on, which may be very slow
@@ -98,17 +99,17 @@ def _frame_seconds(
 ) -> tuple[float, bool] | None:  # fmt: skip
     """(seconds a frame of these stretches, worked on as the run would: those of all workers at once; whether there was
     time for first frames only); None where nothing decodes. end: when to stop, by the clock of `perf_counter`."""
-    turn = Lock()
+    backend_lock = Lock()
 
-    def frames_a_second(segment: Segment) -> Generator[None, None, tuple[float, bool]]:
+    def frames_a_second(segment: Segment, go_on: Callable[[], None]) -> tuple[float, bool]:
         times = [time.perf_counter()]
         try:
-            with closing(segment_stages(job, segment, None, backend, Report(), turn)) as stages:
+            with closing(segment_stages(job, segment, None, backend, Report(), backend_lock)) as stages:
                 for _ in stages:
                     times.append(time.perf_counter())
                     if times[-1] > end:
                         break
-                    yield
+                    go_on()
                 else:
                     times[-1] = time.perf_counter()  # the encoder gave all it held
         except (SourceError, EncoderStalled):  # the run tells, if that is in its way

@@ -15,7 +15,7 @@ from vidsr.errors import ResumeError, UsageError
 from vidsr.models.checkpoint import ModelInfo, find_model, installed_models
 from vidsr.mux.stitch import STDOUT
 from vidsr.report import Report
-from vidsr.run.pipeline import Job
+from vidsr.run.job import Job
 from vidsr.run.segments import Workspace
 
 AUTO, BEST = "auto", "best"

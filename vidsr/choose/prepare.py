@@ -24,14 +24,14 @@ from vidsr.encode.encoder import (
     result_format,
 )
 from vidsr.errors import BackendError, OutputError, SourceError, UsageError
+from vidsr.files import file_sha256
 from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, StreamInfo, TimeRange
 from vidsr.machine import cores, decoder_missing, encoder_missing, free_memory
 from vidsr.models.checkpoint import MOST_SCALE, load_generator
 from vidsr.mux.stitch import STDOUT, choose_tracks, default_suffix, output_format
 from vidsr.report import Report
 from vidsr.reuse.stillness import Tolerance, choose_tolerance
-from vidsr.run.pipeline import WHOLE, Job
-from vidsr.run.segments import file_sha256
+from vidsr.run.job import Job
 from vidsr.run.stills import SUFFIXES as STILLS
 from vidsr.source.colorspec import result_color
 from vidsr.source.decode import ONE_THREAD_SAMPLES, decode, gpu_missing
@@ -194,7 +194,7 @@ def prepare(
     return replace(job, backend=spec, settings=remembered)
 
 
-def choose_reuse(wanted: str, spec: BackendSpec, info: SourceInfo, span: TimeRange = WHOLE) -> Tolerance | None:
+def choose_reuse(wanted: str, spec: BackendSpec, info: SourceInfo, span: TimeRange = TimeRange()) -> Tolerance | None:
     """What counts as still, or None for no reuse. UsageError for a word other than auto, exact and off.
 
     auto looks at a second of frames in three places of `span`. The stand-in for a generator loses nothing, so neither

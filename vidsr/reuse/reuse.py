@@ -55,32 +55,32 @@ class Piece:
 
 
 @dataclass
-class Saved:
-    """What reuse came to. pixels: source pixels given to the backend; all: those of all frames; frames, whole: frames
-    seen, and those computed as a whole."""
+class ReuseCounts:
+    """What reuse came to. computed_pixels: source pixels given to the backend; all_pixels: those of all frames; frames,
+    whole: frames seen, and those computed as a whole."""
 
-    pixels: int = 0
-    all: int = 0
+    computed_pixels: int = 0
+    all_pixels: int = 0
     frames: int = 0
     whole: int = 0
 
 
 def reuse(
     batches: Iterable[FrameBatch], backend: Backend, tolerance: Tolerance,
-    turn: AbstractContextManager[Any] | None = None, saved: Saved | None = None,
+    backend_lock: AbstractContextManager[Any] | None = None, counts: ReuseCounts | None = None,
 ) -> Iterator[Frame]:  # fmt: skip
     """Each frame of `batches` enlarged by `backend`, in order, with its own pts and duration.
 
     Planes of a result are shared with later frames where nothing has changed: read them, do not write into them.
-    turn: a lock held while a batch is submitted, where several threads share the backend. saved: counts up.
+    backend_lock: held while a batch is submitted, where several threads share the backend. counts: counts up.
     """
     planner: _Planner | None = None
     canvas = _Canvas(backend.scale)
     waiting: deque[_Ordered] = deque()
     for batch in batches:
-        planner = planner or _Planner(batch, backend, tolerance, saved or Saved())
+        planner = planner or _Planner(batch, backend, tolerance, counts or ReuseCounts())
         plans = [planner.plan(frame) for frame in batch.frames]
-        with turn or nullcontext():
+        with backend_lock or nullcontext():
             waiting.append(_order(batch, plans, backend))
         if len(waiting) >= backend.in_flight:
             yield from canvas.paint(waiting.popleft())
@@ -175,9 +175,9 @@ class _Canvas:
 class _Planner:
     """The anchors, and what has to be computed of each frame."""
 
-    def __init__(self, batch: FrameBatch, backend: Backend, tolerance: Tolerance, saved: Saved) -> None:
+    def __init__(self, batch: FrameBatch, backend: Backend, tolerance: Tolerance, counts: ReuseCounts) -> None:
         self.width, self.height, self.format = batch.width, batch.height, batch.format
-        self.context, self.patch, self.saved = backend.context, backend.patch, saved
+        self.context, self.patch, self.counts = backend.context, backend.patch, counts
         self.tiles, self.tolerance = Tiles(batch.width, batch.height, batch.format), tolerance
         self.anchors: list[np.ndarray] = []
 
@@ -191,10 +191,10 @@ class _Planner:
                 pieces = whole
         if not frame.corrupt:  # of what decoded with errors nothing may be taken over
             self._anchor(frame, pieces)
-        saved = self.saved
-        saved.frames, saved.whole = saved.frames + 1, saved.whole + (pieces == whole)
-        saved.all += self.width * self.height
-        saved.pixels += sum(_pixels(piece.computed) for piece in pieces)
+        counts = self.counts
+        counts.frames, counts.whole = counts.frames + 1, counts.whole + (pieces == whole)
+        counts.all_pixels += self.width * self.height
+        counts.computed_pixels += sum(_pixels(piece.computed) for piece in pieces)
         return pieces
 
     def _anchor(self, frame: Frame, pieces: Sequence[Piece]) -> None:

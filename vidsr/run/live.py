@@ -32,9 +32,11 @@ from vidsr.frames import Frame, SourceInfo, TimeRange
 from vidsr.mux.matroska.restore import restored_header
 from vidsr.mux.stitch import add_streams, copied_packets, lost_details, muxer_options, set_chapters, when
 from vidsr.report import Report
-from vidsr.reuse.reuse import Saved
-from vidsr.run.pipeline import Job, Progress, enlarged, warn_if_short
+from vidsr.reuse.reuse import ReuseCounts
+from vidsr.run.job import Job, Progress
+from vidsr.run.pipeline import warn_if_short
 from vidsr.run.segments import one_segment
+from vidsr.run.stages import enlarged
 
 READ_AHEAD = 16 << 20  # bytes of copied packets at most that wait for their time
 FURTHER_ON = 10.0  # seconds of pictures behind which the file may still hold what goes with them
@@ -77,12 +79,12 @@ def stream(
     """
     sink = _Sink(pipe)
     try:
-        segment, saved = one_segment(job.info, job.span), Saved()
+        segment, counts = one_segment(job.info, job.span), ReuseCounts()
         with (
             closing(open_backend(job.backend)) as backend,
-            enlarged(job, segment, backend, report, saved=saved) as frames,
+            enlarged(job, segment, backend, report, counts=counts) as frames,
         ):
-            _send(job, segment.start, frames, saved, sink, report, progress)
+            _send(job, segment.start, frames, counts, sink, report, progress)
     except (av.FFmpegError, OSError) as error:
         if sink.gone:
             return False
@@ -92,11 +94,11 @@ def stream(
 
 
 def _send(
-    job: Job, start: int | None, frames: Iterator[Frame], saved: Saved, sink: _Sink, report: Report,
+    job: Job, start: int | None, frames: Iterator[Frame], counts: ReuseCounts, sink: _Sink, report: Report,
     progress: Callable[[Progress], None],
 ) -> None:  # fmt: skip
     info, spec, video = job.info, job.backend, job.info.video
-    taken = _counted(job, frames if video.monotonic else _sorted(frames), saved, sink, report, progress)
+    taken = _counted(job, frames if video.monotonic else _sorted(frames), counts, sink, report, progress)
     first = next(taken, None)
     if first is None:
         raise OutputError(f"{info.path}: no frame of the part asked for decodes; nothing was written")
@@ -158,7 +160,7 @@ def _sorted(frames: Iterator[Frame]) -> Iterator[Frame]:
 
 
 def _counted(
-    job: Job, frames: Iterator[Frame], saved: Saved, sink: _Sink, report: Report, progress: Callable[[Progress], None]
+    job: Job, frames: Iterator[Frame], counts: ReuseCounts, sink: _Sink, report: Report, progress: Callable[[Progress], None]
 ) -> Iterator[Frame]:
     """`frames`, each one told of; what the numbers mean for who is watching is said."""
     info, rate = job.info, float(job.info.video.rate)
@@ -174,11 +176,11 @@ def _counted(
                 f"{info.path.name}: plays at {rate:.2f} frames a second and comes at less: the player will wait at "
                 "times; pause it for a while first, or try --scale 2 or a smaller --model"
             )
-        reused = 1 - saved.pixels / saved.all if saved.all else 0.0
+        reused = 1 - counts.computed_pixels / counts.all_pixels if counts.all_pixels else 0.0
         progress(Progress(done, max(expected, done + 1), 1, 1, 0, reused))
         yield frame
     if done:
-        progress(Progress(done, done, 1, 1, 0, 1 - saved.pixels / saved.all if saved.all else 0.0))
+        progress(Progress(done, done, 1, 1, 0, 1 - counts.computed_pixels / counts.all_pixels if counts.all_pixels else 0.0))
         warn_if_short(job, first, last, report)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing
 from queue import Empty, Full, Queue
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -77,20 +76,32 @@ def prefetch(items: Iterable[T], depth: int = 2, name: str = "prefetch") -> Gene
         thread.join()
 
 
-def in_parallel(work: Callable[[T], Generator[Any, None, R]], items: Sequence[T], workers: int = 1) -> list[R]:
-    """What the generators `work(item)` return, in the items' order, up to `workers` of them running at once.
+class _Stopped(Exception):
+    """Another thread has failed: what this one makes is of no use any more."""
 
-    They yield wherever they can be stopped. The first exception closes the others at their next yield, begins no more,
-    and is raised when all have ended. One worker is the caller's own thread.
+
+def in_parallel(work: Callable[[T, Callable[[], None]], R], items: Sequence[T], workers: int = 1) -> list[R]:
+    """What `work(item, go_on)` returns for each item, in the items' order, up to `workers` of them at once.
+
+    work: calls `go_on()` wherever it can be stopped, which raises when another has failed. The first exception begins
+    no more work, and is raised when all have ended. One worker is the caller's own thread.
     """
     stop = threading.Event()
+
+    def go_on() -> None:
+        if stop.is_set():
+            raise _Stopped
+
     if min(workers, len(items)) <= 1:
-        return [_run(work(item), stop) for item in items]
+        return [work(item, go_on) for item in items]
     errors: list[BaseException] = []
 
     def attempt(item: T) -> R | None:
         try:
-            return None if stop.is_set() else _run(work(item), stop)
+            go_on()
+            return work(item, go_on)
+        except _Stopped:
+            return None
         except BaseException as error:  # raised in the caller
             errors.append(error)
             stop.set()
@@ -106,13 +117,3 @@ def in_parallel(work: Callable[[T], Generator[Any, None, R]], items: Sequence[T]
     if errors:
         raise errors[0]
     return [task.result() for task in tasks]  # type: ignore[misc]  # None only after an error
-
-
-def _run(steps: Generator[Any, None, R], stop: threading.Event) -> R:
-    with closing(steps):
-        while not stop.is_set():
-            try:
-                next(steps)
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
-    return None  # type: ignore[return-value]  # stopped: nobody looks at the results any more

@@ -7,7 +7,6 @@ is written under another name, forced to the disk and renamed, so a file that is
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -25,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from vidsr.container import discard_others, open_input, packets, read_clock
 from vidsr.errors import OutputError, ResumeError, SourceError
-from vidsr.files import write_failure, write_whole
+from vidsr.files import file_sha256, write_failure, write_whole
 from vidsr.frames import SourceInfo, TimeRange
 
 PLAN_VERSION = 2
@@ -215,7 +214,7 @@ class Workspace:
         return self.path / "plan.json"
 
     def video_path(self, index: int) -> Path:
-        return self.path / f"segment-{index:05d}.mkv"
+        return segment_path(self.path, index)
 
     def _journal_path(self, index: int) -> Path:
         return self.path / f"segment-{index:05d}.json"
@@ -257,19 +256,15 @@ class Workspace:
             raise OutputError(write_failure(path, "cannot be written", error)) from error
 
 
+def segment_path(folder: Path, index: int) -> Path:
+    """The video of a segment, by its number."""
+    return folder / f"segment-{index:05d}.mkv"
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, (Fraction, Path)):
         return str(value)
     raise TypeError(f"{type(value).__name__} in a plan")
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 # Options whose values are words that a plan has, too.

@@ -30,9 +30,9 @@ from benchmarks.speed.measure import in_turns
 from vidsr.backends import open_backend
 from vidsr.backends.base import BackendSpec
 from vidsr.frames import Frame, PixelFormat
-from vidsr.reuse.reuse import Box, Saved, reuse
+from vidsr.reuse.reuse import Box, ReuseCounts, reuse
 from vidsr.reuse.stillness import NARROWEST, Tolerance
-from vidsr.run.batch import batches
+from vidsr.run.stages import batches
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -126,8 +126,8 @@ def test_ways_take_turns_and_rounds_are_compared():
 def test_what_only_moves_gives_reuse_nothing():
     for kind in ("noise", "scattered"):
         frames = moving_frames(kind, 160, 96, 5)
-        saved, backend = Saved(), Instant(160, 96, YUV420, 2, 8)
-        results = list(reuse(batches(frames, 1, YUV420, BT601), backend, NARROWEST, saved=saved))
+        saved, backend = ReuseCounts(), Instant(160, 96, YUV420, 2, 8)
+        results = list(reuse(batches(frames, 1, YUV420, BT601), backend, NARROWEST, counts=saved))
         assert saved.whole == len(results) == 5 and results[0].planes[0].shape == (192, 320)
     tiles = (frames[1].planes[0] == frames[0].planes[0]).reshape(6, 16, 10, 16).all((1, 3))
     assert 0.25 < tiles.mean() < 0.75

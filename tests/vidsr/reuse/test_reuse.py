@@ -22,10 +22,10 @@ from vidsr.frames import Frame, FrameBatch, PixelFormat
 from vidsr.models.checkpoint import save_generator
 from vidsr.report import Report
 from vidsr.reuse.rectangles import merged
-from vidsr.reuse.reuse import Saved, reuse
+from vidsr.reuse.reuse import ReuseCounts, reuse
 from vidsr.reuse.stillness import NARROWEST, TILE, WIDEST, Tolerance, choose_tolerance
 from vidsr.run.pipeline import run
-from vidsr.run.upscale import upscale
+from vidsr.run.stages import upscale
 
 EXACT = Tolerance()
 YUV = PixelFormat.from_name("yuv420p")
@@ -67,10 +67,10 @@ def background(width=160, height=96, seed=0):
 
 
 def both(frames, tolerance, backend=None, format=YUV, size=1):
-    """(reused, full, Saved) results of the same frames."""
+    """(reused, full, ReuseCounts) results of the same frames."""
     backend = backend or on_cpu(format=format)
-    saved = Saved()
-    got = list(reuse(grouped(frames, format, size), backend, tolerance, saved=saved))
+    saved = ReuseCounts()
+    got = list(reuse(grouped(frames, format, size), backend, tolerance, counts=saved))
     return got, list(upscale(grouped(frames, format, size), backend)), saved
 
 
@@ -115,7 +115,7 @@ def test_exact_reuse_is_the_full_computation(make, data):
         for p, q in zip(a.planes, b.planes, strict=True):
             assert p.shape == q.shape and p.dtype == q.dtype
             assert np.abs(p.astype(int) - q).max() <= 1
-    assert saved.frames == len(frames) and saved.whole >= 1 and saved.all == len(frames) * width * height
+    assert saved.frames == len(frames) and saved.whole >= 1 and saved.all_pixels == len(frames) * width * height
 
 
 def test_exact_reuse_without_a_network_is_bit_for_bit():
@@ -123,7 +123,7 @@ def test_exact_reuse_without_a_network_is_bit_for_bit():
     lumas = [background()] * 3 + [background(seed=1)] * 2
     got, full, saved = both(frames_of(lumas), EXACT, backend)
     assert all(np.array_equal(p, q) for a, b in zip(got, full) for p, q in zip(a.planes, b.planes))
-    assert (saved.whole, saved.pixels) == (2, 2 * 160 * 96)
+    assert (saved.whole, saved.computed_pixels) == (2, 2 * 160 * 96)
 
 
 def test_nothing_is_asked_of_the_backend_for_still_frames():
@@ -185,7 +185,7 @@ def test_a_thin_line_that_creeps(make, contrast):
 
     got, full, saved = both(frames_of(still_with(line, 24)), WIDEST, make())
     if make is on_cpu:  # patches with their context are larger than such a picture
-        assert saved.pixels < 0.6 * saved.all
+        assert saved.computed_pixels < 0.6 * saved.all_pixels
     bare = next(iter(upscale(grouped(frames_of([background()]), YUV), make()))).planes[0].astype(float)
     for a, b in zip(got, full):
         assert worst_tile(a.planes[0], b.planes[0]) >= 35
@@ -201,7 +201,7 @@ def test_a_mouth():
         luma[60 : 61 + i % 4, 70:78] = 60
 
     got, full, saved = both(frames_of(still_with(mouth, 24)), WIDEST)
-    assert saved.pixels < 0.4 * saved.all
+    assert saved.computed_pixels < 0.4 * saved.all_pixels
     assert min(worst_tile(a.planes[0], b.planes[0]) for a, b in zip(got, full)) >= 45
 
 
@@ -214,7 +214,7 @@ def test_changes_too_small_to_see_do_not_add_up(format):
     unit = 2.0 ** (kind.bits - 8)
     for a, b in zip(got, full):
         assert abs(a.planes[0].mean() - b.planes[0].mean()) <= 1.2 * unit
-    assert saved.pixels < 0.5 * saved.all
+    assert saved.computed_pixels < 0.5 * saved.all_pixels
     assert got[-1].planes[0].mean() > got[0].planes[0].mean() + 12 * unit
 
 
@@ -230,7 +230,7 @@ def test_film_grain_is_computed_whole(make):
     generator = np.random.default_rng(0)
     frames = frames_of([background() + generator.normal(0, 5, (96, 160)) for _ in range(6)])
     got, full, saved = both(frames, WIDEST, make())
-    assert saved.whole == 6 and saved.pixels == saved.all
+    assert saved.whole == 6 and saved.computed_pixels == saved.all_pixels
     assert all(np.array_equal(p, q) for a, b in zip(got, full) for p, q in zip(a.planes, b.planes))
 
 

@@ -20,7 +20,8 @@ from vidsr.choose.prepare import Options, choose_jobs, prepare
 from vidsr.encode.encoder import CODECS
 from vidsr.errors import BackendError, ResumeError
 from vidsr.report import Report
-from vidsr.run.pipeline import Progress, run
+from vidsr.run.job import Progress
+from vidsr.run.pipeline import run
 from vidsr.source.decode import decode
 from vidsr.source.probe import probe
 

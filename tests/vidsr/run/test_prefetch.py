@@ -74,12 +74,12 @@ def test_threads_behind_each_other_all_stop():
     assert running() == 0
 
 
-def counting(item, ended):
-    """A generator of `item` steps that returns its square and notes its end."""
+def counting(item, ended, go_on):
+    """Work of `item` steps that returns its square and notes its end."""
     try:
         for _ in range(item):
             time.sleep(0.001)
-            yield
+            go_on()
         return item * item
     finally:
         ended.append(item)
@@ -89,21 +89,21 @@ def counting(item, ended):
 def test_results_come_in_the_items_order(workers):
     ended = []
     items = [9, 1, 5, 0, 3, 3]
-    assert in_parallel(lambda item: counting(item, ended), items, workers) == [item * item for item in items]
+    results = in_parallel(lambda item, go_on: counting(item, ended, go_on), items, workers)
+    assert results == [item * item for item in items]
     assert sorted(ended) == sorted(items)
 
 
 def test_nothing_to_do():
-    assert in_parallel(lambda item: counting(item, []), [], 4) == []
+    assert in_parallel(lambda item, go_on: counting(item, [], go_on), [], 4) == []
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_one_worker_is_the_caller(workers):
     threads = set()
 
-    def work(item):
+    def work(item, go_on):
         threads.add(threading.get_ident())
-        yield
 
     in_parallel(work, range(3), workers)
     assert (threads == {threading.get_ident()}) == (workers == 1)
@@ -112,13 +112,13 @@ def test_one_worker_is_the_caller(workers):
 def test_never_more_at_once_than_workers():
     lock, running, most = threading.Lock(), [], []
 
-    def work(item):
+    def work(item, go_on):
         with lock:
             running.append(item)
             most.append(len(running))
         for _ in range(5):
             time.sleep(0.001)
-            yield
+            go_on()
         with lock:
             running.remove(item)
 
@@ -129,16 +129,16 @@ def test_never_more_at_once_than_workers():
 def test_the_first_error_stops_the_others_at_their_next_step():
     begun, ended, together = [], [], threading.Barrier(3)
 
-    def work(item):
+    def work(item, go_on):
         begun.append(item)
         try:
             together.wait(timeout=10)
-            yield
+            go_on()
             if item == 1:
                 raise ValueError("the second")
             while True:
                 time.sleep(0.001)
-                yield
+                go_on()
         finally:
             ended.append(item)
 
@@ -151,15 +151,15 @@ def test_the_first_error_stops_the_others_at_their_next_step():
 def test_errors_of_stopping_do_not_hide_the_first():
     together = threading.Barrier(2)
 
-    def work(item):
+    def work(item, go_on):
         together.wait(timeout=10)
         try:
-            yield
+            go_on()
             if item == 0:
                 raise ValueError("first")
             while True:
                 time.sleep(0.001)
-                yield
+                go_on()
         finally:
             if item == 1:
                 raise OSError("while closing")
@@ -173,13 +173,13 @@ def test_an_interrupted_caller_leaves_nothing_behind():
     ended, caller = [], threading.get_ident()
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 
-    def work(item):
+    def work(item, go_on):
         try:
             for step in range(10_000):
                 if (item, step) == (1, 3):
                     signal.pthread_kill(caller, signal.SIGINT)
                 time.sleep(0.001)
-                yield
+                go_on()
         finally:
             ended.append(item)
 

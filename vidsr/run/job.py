@@ -1,0 +1,55 @@
+"""What is to be done of one source, every choice made, and how far it has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vidsr.backends.base import BackendSpec
+from vidsr.encode.encoder import EncodeSettings
+from vidsr.frames import SourceInfo, TimeRange
+from vidsr.mux.stitch import Keep
+from vidsr.reuse.stillness import Tolerance
+
+
+@dataclass(frozen=True)
+class Job:
+    """One episode to upscale, every choice made. It pickles: another process or machine can work on it.
+
+    workers: segments worked on at once. decode_on_gpu: see source.decode.decode. reuse: of still areas; None: never.
+    restart: whether unfinished work is thrown away; overwrite: whether a file at `output` may be replaced; check:
+    whether the result is proved. settings: what plan.json remembers besides source and versions.
+    """
+
+    info: SourceInfo
+    output: Path
+    backend: BackendSpec
+    encoder: EncodeSettings
+    keep: Keep
+    span: TimeRange = TimeRange()
+    batch_size: int = 1
+    workers: int = 1
+    decode_on_gpu: bool = False
+    reuse: Tolerance | None = None
+    restart: bool = False
+    overwrite: bool = False
+    check: bool = True
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is. done, total: frames, resumed ones included; segment: 1-based number of the furthest one begun.
+
+    reused: the share of the pictures upscaled so far that was taken from earlier results.
+    step: "upscaling", then "joining" and "proving", which take a moment with long episodes.
+    """
+
+    done: int
+    total: int
+    segment: int
+    segments: int
+    resumed: int
+    reused: float = 0.0
+    step: str = "upscaling"

@@ -1,0 +1,139 @@
+"""The stages of one segment, composed, and a segment as a unit of work that anybody can do.
+
+    decode ─► batch ─► upscale ─► encode ─► segment file
+                      (reuse: only what moves)
+
+Every stage is a generator over the one before it; prefetch() puts decoding and upscaling into threads of their own, so
+that both overlap with encoding.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from vidsr.backends import open_backend
+from vidsr.backends.base import Backend, Pending
+from vidsr.encode.encoder import encode
+from vidsr.errors import EncoderStalled
+from vidsr.files import file_sha256
+from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat
+from vidsr.report import Report
+from vidsr.reuse.reuse import ReuseCounts, reuse
+from vidsr.run.job import Job
+from vidsr.run.prefetch import prefetch
+from vidsr.run.segments import Segment, SegmentResult, segment_path
+from vidsr.source.decode import decode
+
+STALLS = 2  # of its encoder, that a segment may have
+
+
+def make_segment(
+    job: Job, segment: Segment, folder: Path, backend: Backend | None = None, report: Report | None = None,
+    backend_lock: AbstractContextManager[Any] | None = None,
+    taken: Callable[[int, ReuseCounts], None] = lambda frames, counts: None,
+) -> SegmentResult:  # fmt: skip
+    """Make one segment: its video in `folder`, and what is to be known of it.
+
+    This is the unit that is resumed, and that others could be given: `job` and `segment` pickle, and whoever has the
+    source under its path needs nothing else. A segment whose encoder stands still is made anew, STALLS times at most.
+
+    backend: opened for this segment alone where none is given. backend_lock: where several threads share it.
+    report: told of what was lost and slow; what is counted is in the result, too. taken: called as the encoder has
+    taken each frame, with how many it has of this segment and what reuse came to; what it raises ends the work.
+    """
+    if backend is None:
+        with closing(open_backend(job.backend, report.warn if report else None)) as own:
+            return make_segment(job, segment, folder, own, report, None, taken)
+    report = report or Report()
+    for stalls in range(STALLS + 1):
+        try:
+            return _make_once(job, segment, segment_path(folder, segment.index), backend, report, backend_lock, taken)
+        except EncoderStalled:
+            if stalls == STALLS:
+                raise
+            report.warn(f"segment {segment.index + 1}: the encoder stood still; it is made once more")
+    raise AssertionError
+
+
+def _make_once(
+    job: Job, segment: Segment, path: Path, backend: Backend, report: Report,
+    backend_lock: AbstractContextManager[Any] | None, taken: Callable[[int, ReuseCounts], None],
+) -> SegmentResult:  # fmt: skip
+    counted, reused = Report(report.warn), ReuseCounts()
+    frames: list[Frame] = []
+    with closing(segment_stages(job, segment, path, backend, counted, backend_lock, reused)) as stages:
+        for frame in stages:
+            frames.append(replace(frame, planes=()))
+            taken(len(frames), reused)
+    frames.sort(key=lambda frame: frame.pts)
+    digest = file_sha256(path) if frames else ""
+    pts, durations = tuple(frame.pts for frame in frames), tuple(frame.duration for frame in frames)
+    return SegmentResult(segment.index, pts, durations, digest, dict(counted.counts))
+
+
+def segment_stages(
+    job: Job, segment: Segment, path: Path | None, backend: Backend, report: Report,
+    backend_lock: AbstractContextManager[Any] | None = None, counts: ReuseCounts | None = None,
+) -> Generator[Frame, None, None]:  # fmt: skip
+    """The stages of one segment, composed. Yields each frame as the encoder has taken it. path: see `encode`. The rest:
+    see `enlarged`."""
+    video, spec = job.info.video, job.backend
+    with enlarged(job, segment, backend, report, backend_lock, counts) as upscaled:
+        yield from encode(
+            upscaled, path, job.encoder, spec.result_format, spec.result_color,
+            video.time_base, video.rate, video.sample_aspect,
+        )  # fmt: skip
+
+
+@contextmanager
+def enlarged(
+    job: Job, segment: Segment, backend: Backend, report: Report,
+    backend_lock: AbstractContextManager[Any] | None = None, counts: ReuseCounts | None = None,
+) -> Iterator[Iterator[Frame]]:  # fmt: skip
+    """The stages before the encoder, composed: a segment's frames, enlarged; their threads end with the context.
+
+    backend_lock: held while the backend is given work, where several segments are worked on at once. counts: counts
+    what reuse comes to.
+    """
+    video = job.info.video
+    decoded = decode(job.info.path, video, segment.start, segment.end, segment.seek, report, job.decode_on_gpu)
+    decoded = prefetch(decoded, depth=8, name="decode")
+    grouped = batches(decoded, job.batch_size, video.format, video.color)
+    if job.reuse is None:
+        upscaled = upscale(grouped, backend, backend_lock)
+    else:
+        upscaled = reuse(grouped, backend, job.reuse, backend_lock, counts)
+    upscaled = prefetch(upscaled, depth=2, name="upscale")
+    # Both by name: an error that lies about keeps the stages it came through, and with them their threads.
+    with closing(decoded), closing(upscaled):
+        yield upscaled
+
+
+def batches(frames: Iterable[Frame], size: int, format: PixelFormat, color: ColorSpec) -> Iterator[FrameBatch]:
+    """Groups of `size` frames in order; the last may be smaller."""
+    iterator = iter(frames)
+    while group := tuple(islice(iterator, size)):
+        yield FrameBatch(group, format, color)
+
+
+def upscale(
+    batches: Iterable[FrameBatch], backend: Backend, backend_lock: AbstractContextManager[Any] | None = None
+) -> Iterator[Frame]:
+    """Each frame of `batches` enlarged by `backend`, in order, with its own pts and duration.
+
+    backend_lock: held while a batch is submitted, where several threads share the backend.
+    """
+    pending: deque[Pending] = deque()
+    for batch in batches:
+        with backend_lock or nullcontext():
+            pending.append(backend.submit(batch))
+        if len(pending) >= backend.in_flight:
+            yield from pending.popleft()().frames
+    while pending:
+        yield from pending.popleft()().frames

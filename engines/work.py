@@ -10,7 +10,8 @@ from pathlib import Path
 
 from vidsr.backends.base import BackendSpec
 from vidsr.choose.model import family_member
-from vidsr.choose.prepare import Options, prepare, with_scale
+from vidsr.choose.options import Options
+from vidsr.choose.prepare import choose_scale, prepare
 from vidsr.errors import UsageError
 from vidsr.frames import PixelFormat
 from vidsr.report import Report
@@ -56,7 +57,7 @@ def wanted(
     """
     found: list[Wanted] = []
     for model in models:
-        chosen = with_scale(Options(scale=scale, model=model)).scale
+        chosen = choose_scale(Options(scale=scale or None, model=model))
         path = str(family_member(model, chosen).path)
         for file in files:
             found.append(_for_file(file, model, chosen, pixel_format))

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from vidsr.backends import open_backend
-from vidsr.choose.prepare import Options, prepare
+from vidsr.choose.options import Options
+from vidsr.choose.prepare import prepare
 from vidsr.frames import SourceInfo
 from vidsr.report import Report
 from vidsr.run.pipeline import run

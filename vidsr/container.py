@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import av.logging
 from av.codec.context import ThreadType
 from av.container import InputContainer
 from av.stream import Disposition, Stream
@@ -19,10 +18,6 @@ from av.stream import Disposition, Stream
 from vidsr.errors import SourceError
 from vidsr.frames import StreamInfo
 
-# FFmpeg's own stderr callback at its quietest. PyAV's Python callback must stay off: with frame threads it deadlocks
-# when a container is dropped early (the worker waits for the GIL that its own joiner holds).
-av.logging.restore_default_callback()
-av.logging.set_libav_level(av.logging.PANIC)
 os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints past FFmpeg's log: errors only
 
 STUCK_AFTER = 100_000  # errors in a row; MP4 has one for each sample of a damaged stretch, an hour of sound 170,000

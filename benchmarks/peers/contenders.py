@@ -157,7 +157,7 @@ class EndToEnd:
         assert source.path is not None
         self.name, self.frames_each, self.folder = f"{Path(model).stem}_reuse_{reuse}", frames, folder
         options = Options(scale=material.scale, output=folder / "result.mkv", overwrite=True, model=model, backend="cpu",
-                          codec="x264", reuse=reuse)  # fmt: skip
+                          codec="x264", reuse=None if reuse == "auto" else reuse)  # type: ignore[arg-type]  # fmt: skip
         self.job: Job = prepare(source.path, options, Report())
         self.end = source.end(frames)
         self.backend = open_backend(self.job.backend)

@@ -97,7 +97,7 @@ def measure_clip(
     if len(frames) < 2:
         raise SourceError(f"{clip}: {len(frames)} of its frames decode: reuse needs two at least")
     groups = list(batches(frames, job.batch_size, video.format, video.color))
-    tolerances = {mode: choose_reuse(mode, spec, job.info) or Tolerance() for mode in modes}
+    tolerances = {mode: Tolerance() if mode == "exact" else choose_reuse(None, spec, job.info) or Tolerance() for mode in modes}
     with closing(open_backend(spec)) as backend:
         seconds = model_path(groups, backend, tolerances, repeats)
         through = end_to_end(job, backend, len(frames), end, {"auto": tolerances["auto"]}, repeats, folder) if "auto" in tolerances else {}

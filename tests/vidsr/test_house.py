@@ -20,8 +20,8 @@ ROOMS = {
     "proof": {"source"},
     "run": {"source", "encode", "mux", "models", "backends", "reuse", "proof"},
     "choose": {"source", "encode", "mux", "models", "backends", "reuse", "run"},
-    "api": {"source", "encode", "mux", "models", "backends", "reuse", "proof", "run", "choose", "color"},
-    "cli": {"source", "mux", "backends", "models", "encode", "proof", "run", "choose"},
+    "api": {"source", "encode", "mux", "models", "backends", "proof", "run", "choose"},
+    "cli": {"api"},
 }
 TORCH = {"color", "models", "backends"}
 ONE_FILE = {

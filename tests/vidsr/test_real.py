@@ -12,7 +12,8 @@ import torch
 from tests.running import ROOT, upscaled, vidsr
 from vidsr.backends import open_backend
 from vidsr.choose.model import FAMILY
-from vidsr.choose.prepare import Options, prepare
+from vidsr.choose.options import Options
+from vidsr.choose.prepare import prepare
 from vidsr.color import to_rgb
 from vidsr.frames import FrameBatch
 from vidsr.models.checkpoint import installed_models

@@ -18,7 +18,7 @@ from vidsr.report import Report
 from vidsr.run.job import Job
 from vidsr.run.segments import Workspace
 
-AUTO, BEST = "auto", "best"
+BEST = "best"
 FAMILY = ("balanced", "fast", "tiny")  # for episodes; the best first, each several times as fast as the one before
 PLACES = (0.5, 0.25, 0.75, 0.125, 0.625, 0.375, 0.875, 0.0625)  # wherever time runs out, they lie evenly
 WINDOW = 12  # frames of each; a drawing stays for two or three
@@ -34,23 +34,23 @@ def family(scale: int) -> list[ModelInfo]:
     return [info for info in members if info is not None]
 
 
-def family_member(name: str, scale: int) -> ModelInfo:
+def family_member(name: str | None, scale: int) -> ModelInfo:
     """The weights that `--model NAME --scale N` means; scale 0: the model's own.
 
-    "best", and "auto" where nothing can be measured: the best of FAMILY. Anything else as `find_model`, UsageError as
+    "best", and None where nothing can be measured: the best of FAMILY. Anything else as `find_model`, UsageError as
     there, with these words besides.
     """
-    if name in (AUTO, BEST):
+    if name is None or name == BEST:
         members = family(scale)
         if not members:
-            raise UsageError(f"--model {name}: none of {', '.join(FAMILY)} is installed; name a weights file")
+            raise UsageError(f"--model {name or 'auto'}: none of {', '.join(FAMILY)} is installed; name a weights file")
         return members[0]
     try:
         return find_model(name, scale)
     except UsageError as error:
         if Path(name).suffix:
             raise
-        more = f"{AUTO} takes what this machine can, {BEST} the best of {', '.join(FAMILY)}"
+        more = f"auto takes what this machine can, {BEST} the best of {', '.join(FAMILY)}"
         raise UsageError(f"{error}; {more}") from error
 
 
@@ -141,18 +141,18 @@ def _clock(now: datetime, seconds: float) -> str:
 
 
 def choose_model(
-    wanted: str, job: Job, report: Report, say: Callable[[str], None] | None,
+    wanted: str | None, job: Job, report: Report, say: Callable[[str], None] | None,
     opened: Callable[[BackendSpec], Backend] | None = None,
 ) -> tuple[ModelInfo, Outlook | None]:  # fmt: skip
     """The weights for `job`, all of whose other choices are made, and what to expect of the run.
 
-    wanted: a model by name or path, "best" or "auto". Unfinished work goes on with the model it was begun with.
+    wanted: a model by name or path, "best", or None. Unfinished work goes on with the model it was begun with.
     say: told what is being done; None where nobody wants to know what to expect, so that nothing is measured for that.
     opened: opens the backends that are measured, in place of `open_backend`.
     """
     scale, tell = job.backend.scale, say or (lambda line: None)
-    chosen = None if wanted == AUTO else family_member(wanted, scale)
-    if wanted == AUTO and not job.restart and job.output != STDOUT and (name := begun_with(job.output)):
+    chosen = None if wanted is None else family_member(wanted, scale)
+    if wanted is None and not job.restart and job.output != STDOUT and (name := begun_with(job.output)):
         chosen = next((info for info in installed_models() if info.name == name), None)
         if chosen is not None:
             tell(f"going on with {name}, which this run was begun with; --restart chooses anew")
@@ -160,7 +160,7 @@ def choose_model(
     hurry = job.output == STDOUT or (frames is not None and frames < WORTH_MEASURING * rate)
     members = [chosen] if chosen else family(scale)
     if len(members) < 2 and (say is None or hurry):  # the run itself tells sooner
-        return chosen or family_member(AUTO, scale), None
+        return chosen or family_member(None, scale), None
     if not hurry:
         tell("measuring how fast this machine is, for a few seconds")
     places = stretches(job.info, job.span, PLACES, WINDOW)

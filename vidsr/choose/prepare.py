@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from datetime import datetime
 from itertools import islice
 from math import ceil
@@ -12,8 +11,10 @@ from pathlib import Path
 
 from vidsr.backends import GPU_BACKENDS, choose_backend, fallbacks
 from vidsr.backends.base import BackendSpec
-from vidsr.choose.model import AUTO, choose_model, family_member
+from vidsr.choose.model import Outlook, choose_model, family_member
+from vidsr.choose.options import SCALES, Hwaccel, Options, Reuse
 from vidsr.choose.samples import stretches
+from vidsr.choose.targets import check_output, default_output
 from vidsr.encode.encoder import (
     CODECS,
     Codec,
@@ -23,151 +24,96 @@ from vidsr.encode.encoder import (
     make_settings,
     result_format,
 )
-from vidsr.errors import BackendError, OutputError, SourceError, UsageError
+from vidsr.errors import BackendError, SourceError, UsageError
 from vidsr.files import file_sha256
 from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, StreamInfo, TimeRange
 from vidsr.machine import cores, decoder_missing, encoder_missing, free_memory
-from vidsr.models.checkpoint import MOST_SCALE, load_generator
-from vidsr.mux.stitch import STDOUT, choose_tracks, default_suffix, output_format
+from vidsr.models.checkpoint import load_generator
+from vidsr.mux.stitch import STDOUT, choose_tracks, output_format
 from vidsr.report import Report
 from vidsr.reuse.stillness import Tolerance, choose_tolerance
 from vidsr.run.job import Job
-from vidsr.run.stills import SUFFIXES as STILLS
 from vidsr.source.colorspec import result_color
 from vidsr.source.decode import ONE_THREAD_SAMPLES, decode, gpu_missing
 from vidsr.source.probe import probe
 
-SCALES = range(2, MOST_SCALE + 1)
 MOST_JOBS = 8  # chosen unasked
 SAMPLED = 24  # frames that follow each other, to find out what counts as still
 FRAMES_HELD = 80  # of the result by a segment at work: about 70 in the encoder, which looks ahead, the rest before it
 
 
-@dataclass(frozen=True)
-class Options:
-    """The command line, parsed. None, and a scale of 0, mean: choose for me. start, duration: seconds.
+def choose_scale(options: Options, rows: int | None = None) -> int:
+    """How many times as large: as asked for, or the model's own; 4 for a backend that stands in for a model.
 
-    drop: see stitch.DROP_WORDS.
-    """
-
-    scale: int = 0
-    output: Path | None = None
-    overwrite: bool = False
-    restart: bool = False
-    model: str = AUTO
-    backend: str = "auto"
-    precision: str = "auto"
-    tile: int = 0
-    codec: str = "auto"
-    crf: float | None = None
-    preset: str | None = None
-    encoder_options: Mapping[str, str] = field(default_factory=dict)
-    pixel_format: str | None = None
-    threads: int | None = None
-    jobs: int | None = None
-    hwaccel: str = "auto"
-    reuse: str = "auto"
-    start: float = 0.0
-    duration: float | None = None
-    drop: frozenset[str] = frozenset()
-    check: bool = True
-
-
-def default_output(source: Path, scale: int, suffix: str | None = None) -> Path:
-    """`episode.mkv` -> `episode.4x.mkv` beside it. suffix: see stitch.default_suffix."""
-    return source.with_name(f"{source.stem}.{scale}x{suffix or default_suffix(source)}")
-
-
-def check_output(source: Path, output: Path, overwrite: bool) -> None:
-    """UsageError or OutputError when `output` is the source, exists already, or lies where nothing can be written."""
-    folder = output.parent
-    if not folder.is_dir():
-        raise OutputError(f"{folder}: no such folder to write into; create it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{folder}: no permission to write there; choose another place with -o")
-    if output.exists():
-        if source.exists() and output.samefile(source):
-            raise UsageError(f"{output}: is the source itself; choose another name with -o")
-        if output.is_dir():
-            raise UsageError(f"{output}: is a folder; name a file in it")
-        if not overwrite:
-            raise UsageError(f"{output}: exists already; replace it with --overwrite or choose another name with -o")
-
-
-def with_scale(options: Options) -> Options:
-    """`options` with a scale: as asked for, or the model's own; 4 for the stand-in for a model.
-
-    UsageError for a scale that the model cannot give, ModelError for weights that cannot be loaded.
+    rows: of the source, where `options.height` is to be met. UsageError for a scale that the model cannot give,
+    ModelError for weights that cannot be loaded.
     """
     wanted = options.scale
-    if wanted and wanted not in SCALES:
-        raise UsageError(f"--scale {wanted}: choose a number from {SCALES[0]} to {SCALES[-1]}")
+    if options.height is not None and rows is not None:
+        wanted, rest = divmod(options.height, rows)
+        if rest or wanted not in SCALES:
+            possible = ", ".join(f"{rows * scale} ({scale}x)" for scale in (2, 3, 4))
+            raise UsageError(f"height {options.height}: a source of {rows} rows can become {possible}")
     if options.backend == "nearest":
-        return replace(options, scale=wanted or 4)
-    model = family_member(options.model, wanted)
+        return wanted or 4
+    model = family_member(options.model, wanted or 0)
     most = int(load_generator(model.path).scale)  # type: ignore[arg-type]
-    if wanted > most:
+    if wanted is not None and wanted > most:
         raise UsageError(f"--scale {wanted}: {model.name} enlarges {most} times: leave --scale out, or change --model")
-    return replace(options, scale=wanted or most)
-
-
-def check_stream(inputs: Sequence[Path], options: Options) -> None:
-    """UsageError when `inputs` or `options` make no sense for a stream into a pipe, `-o -`."""
-    if len(inputs) > 1:
-        raise UsageError("-o -: streams one episode: name one input, or an existing folder as -o")
-    if inputs[0].suffix.lower() in STILLS:
-        raise UsageError(f"{inputs[0]}: is a picture, and -o - streams video: name a file as -o")
-    for name, given in (("--restart", options.restart), ("--overwrite", options.overwrite)):
-        if given:
-            raise UsageError(f"{name}: a stream leaves nothing to go on with or to replace: leave it out with -o -")
-    if (options.jobs or 1) > 1:
-        raise UsageError(f"--jobs {options.jobs}: a stream is made in one piece, in order: leave it out with -o -")
+    return wanted or most
 
 
 def make_spec(
-    options: Options, source_format: PixelFormat, source_color: ColorSpec, format: PixelFormat, color: ColorSpec
-) -> BackendSpec:
-    """The backend to open. options: of `with_scale`. UsageError for an unknown model or backend."""
-    name = choose_backend(options.backend, options.precision)
-    model = "" if name == "nearest" else str(family_member(options.model, options.scale).path)
-    instead = fallbacks(name) if options.backend == "auto" else ()
+    options: Options, scale: int, source_format: PixelFormat, source_color: ColorSpec, format: PixelFormat,
+    color: ColorSpec,
+) -> BackendSpec:  # fmt: skip
+    """The backend to open. scale: of `choose_scale`. UsageError for an unknown model or backend."""
+    precision = options.precision or "auto"
+    name = choose_backend(options.backend or "auto", precision)
+    model = "" if name == "nearest" else str(family_member(options.model, scale).path)
+    instead = fallbacks(name) if options.backend is None else ()
     return BackendSpec(
-        name, model, options.scale, source_format, source_color, format, color, options.tile, options.precision, instead
+        name, model, scale, source_format, source_color, format, color, options.tile or 0, precision, instead
     )
 
 
-def prepare(
+def prepare(source: Path, options: Options, report: Report, say: Callable[[str], None] | None = None) -> Job:
+    """As `decide`, without what is to be expected."""
+    return decide(source, options, report, say)[0]
+
+
+def decide(
     source: Path, options: Options, report: Report, say: Callable[[str], None] | None = None
-) -> Job:  # fmt: skip
-    """Probe `source` and make every choice, before a file is written.
+) -> tuple[Job, Outlook | None]:
+    """Probe `source` and make every choice, before a file is written; and what to expect of the run, if that is known.
 
     say: told how long the run will take, and which model was chosen for that; nothing is measured only to tell it
     where there is nobody to tell.
     UsageError when the options do not fit the source or each other, SourceError or OutputError when a file does not.
     """
-    options = with_scale(options)
     span = TimeRange(options.start, None if options.duration is None else options.start + options.duration)
-    if options.codec != "auto" and options.codec not in CODECS:
+    if options.codec is not None and options.codec not in CODECS:
         raise UsageError(f"--codec {options.codec}: choose one of {', '.join(CODECS)}")
     info = probe(source)
-    output = options.output or default_output(source, options.scale)
+    scale = choose_scale(options, info.video.height)
+    output = options.output or default_output(source, scale)
     container = output_format(output)
     live = output == STDOUT
     if not live:
         check_output(source, output, options.overwrite)
     video = info.video
-    codec = CODECS[choose_codec(options.codec, video)]
+    codec = CODECS[choose_codec(options.codec or "auto", video)]
     if codec.name == "ffv1" and container != "matroska":
         raise UsageError(f"{output}: FFV1 cannot live in {output.suffix}: use .mkv")
     format = result_format(video.format, codec, options.pixel_format, report)
-    _check_size(info, options.scale, format)
-    codec = _choose_encoder(options, codec, video, format, report)
+    _check_size(info, scale, format)
+    codec = _choose_encoder(options, scale, codec, video, format, report)
     color = result_color(video.color, format)
     keep = choose_tracks(info, output, options.drop)
     _announce(info, container, report)
     for track in keep.dropped:
         report.warn(f"dropped: {track}")
-    spec = make_spec(options, video.format, video.color, format, color)
+    spec = make_spec(options, scale, video.format, video.color, format, color)
     workers, threads = choose_jobs(replace(options, jobs=1) if live else options, spec, codec, video)
     settings = make_settings(
         codec, options.crf, options.preset, options.encoder_options, video, color, threads, report, live
@@ -179,29 +125,30 @@ def prepare(
         info, output, spec, settings, keep, span, batch, workers, on_gpu, still, options.restart, options.overwrite,
         options.check,
     )  # fmt: skip
+    outlook = None
     if spec.model:
         model, outlook = choose_model(options.model, job, report, say)
         spec = replace(spec, model=str(model.path))
         if outlook and say:
             say(outlook.line(datetime.now()))
     remembered = {
-        "scale": options.scale, "model": Path(spec.model).stem or "none",
+        "scale": scale, "model": Path(spec.model).stem or "none",
         "weights": file_sha256(Path(spec.model)) if spec.model else "",
         "reuse": "off" if still is None else asdict(still),
         "codec": codec.name, "encoder_options": dict(settings.options), "pixel_format": format.name,
         "color": asdict(color), "start": span.start, "end": span.end,
     }  # fmt: skip
-    return replace(job, backend=spec, settings=remembered)
+    return replace(job, backend=spec, settings=remembered), outlook
 
 
-def choose_reuse(wanted: str, spec: BackendSpec, info: SourceInfo, span: TimeRange = TimeRange()) -> Tolerance | None:
-    """What counts as still, or None for no reuse. UsageError for a word other than auto, exact and off.
+def choose_reuse(
+    wanted: Reuse | None, spec: BackendSpec, info: SourceInfo, span: TimeRange = TimeRange()
+) -> Tolerance | None:
+    """What counts as still, or None for no reuse; see Options.
 
-    auto looks at a second of frames in three places of `span`. The stand-in for a generator loses nothing, so neither
-    does this.
+    Where the choice is ours, a second of frames in three places of `span` is looked at. The stand-in for a generator
+    loses nothing, so neither does this.
     """
-    if wanted not in ("auto", "exact", "off"):
-        raise UsageError(f"--reuse {wanted}: choose auto, exact or off")
     if wanted == "off":
         return None
     if wanted == "exact" or spec.name == "nearest":
@@ -236,14 +183,16 @@ def choose_jobs(options: Options, spec: BackendSpec, codec: Codec, video: Stream
     return wanted, threads
 
 
-def _choose_encoder(options: Options, codec: Codec, video: StreamInfo, format: PixelFormat, report: Report) -> Codec:
+def _choose_encoder(
+    options: Options, scale: int, codec: Codec, video: StreamInfo, format: PixelFormat, report: Report
+) -> Codec:
     """`codec`, or for "auto" one on the GPU that works here and takes what was asked for."""
 
     def missing(codec: Codec) -> str | None:
-        size = video.width * options.scale, video.height * options.scale
+        size = video.width * scale, video.height * scale
         return encoder_missing(codec.encoder, encoder_layout(codec.encoder, format), *size)
 
-    if options.codec != "auto":
+    if options.codec is not None:
         if codec.software and (reason := missing(codec)):
             raise BackendError(f"--codec {codec.name}: {reason}; use --codec {codec.software} or auto")
         return codec
@@ -254,21 +203,21 @@ def _choose_encoder(options: Options, codec: Codec, video: StreamInfo, format: P
     if options.hwaccel == "off" or video.hdr is not None or not takes:
         return codec
     if reason := missing(gpu):
-        if options.hwaccel != "auto":
+        if options.hwaccel is not None:
             report.warn(f"encoding with {codec.name} on the CPU, {gpu.name} does not work here: {reason}")
         return codec
     report.warn(f"encoding on the GPU with {gpu.name}; --codec {codec.name} encodes on the CPU")
     return gpu
 
 
-def _decodes_on_gpu(hwaccel: str, info: SourceInfo, report: Report) -> bool:
+def _decodes_on_gpu(hwaccel: Hwaccel | None, info: SourceInfo, report: Report) -> bool:
     video = info.video
-    if hwaccel == "off" or (hwaccel == "auto" and video.width * video.height <= ONE_THREAD_SAMPLES):
+    if hwaccel == "off" or (hwaccel is None and video.width * video.height <= ONE_THREAD_SAMPLES):
         return False
     reason = gpu_missing(info.path, video)
     if reason is None:
         report.warn("decoding on the GPU, which hides damage inside pictures; --hwaccel off decodes on the CPU")
-    elif hwaccel != "auto":
+    elif hwaccel is not None:
         raise BackendError(f"{info.path}: --hwaccel {hwaccel}: {reason}; use --hwaccel auto or off")
     elif decoder_missing() is None:  # a GPU, but not for this file
         report.warn(f"decoding on the CPU: {reason}")

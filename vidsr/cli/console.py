@@ -14,10 +14,8 @@ from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vidsr.frames import SourceInfo
-from vidsr.models.checkpoint import ModelInfo
-from vidsr.mux.stitch import Keep
-from vidsr.run.job import Progress as Where
+from vidsr.api import Keep, ModelInfo, SourceInfo
+from vidsr.api import Progress as Where
 
 PLAIN_LINE_SECONDS = 10.0
 SOURCES = {"none": "clean sources", "video": "compressed sources", "worn": "worn sources"}

@@ -64,6 +64,11 @@ class ReuseCounts:
     frames: int = 0
     whole: int = 0
 
+    @property
+    def reused(self) -> float:
+        """The share of all pixels that was taken from earlier results."""
+        return 1 - self.computed_pixels / self.all_pixels if self.all_pixels else 0.0
+
 
 def reuse(
     batches: Iterable[FrameBatch], backend: Backend, tolerance: Tolerance,

@@ -27,7 +27,7 @@ class Job:
     backend: BackendSpec
     encoder: EncodeSettings
     keep: Keep
-    span: TimeRange = TimeRange()
+    span: TimeRange = field(default_factory=TimeRange)
     batch_size: int = 1
     workers: int = 1
     decode_on_gpu: bool = False

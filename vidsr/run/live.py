@@ -82,7 +82,9 @@ def stream(
         segment, counts = one_segment(job.info, job.span), ReuseCounts()
         with (
             closing(open_backend(job.backend)) as backend,
-            enlarged(job, segment, backend, report, counts=counts) as frames,
+            enlarged(
+                job.info, segment, backend, report, job.batch_size, job.reuse, job.decode_on_gpu, counts=counts
+            ) as frames,
         ):
             _send(job, segment.start, frames, counts, sink, report, progress)
     except (av.FFmpegError, OSError) as error:
@@ -160,8 +162,9 @@ def _sorted(frames: Iterator[Frame]) -> Iterator[Frame]:
 
 
 def _counted(
-    job: Job, frames: Iterator[Frame], counts: ReuseCounts, sink: _Sink, report: Report, progress: Callable[[Progress], None]
-) -> Iterator[Frame]:
+    job: Job, frames: Iterator[Frame], counts: ReuseCounts, sink: _Sink, report: Report,
+    progress: Callable[[Progress], None],
+) -> Iterator[Frame]:  # fmt: skip
     """`frames`, each one told of; what the numbers mean for who is watching is said."""
     info, rate = job.info, float(job.info.video.rate)
     length = _part(info, job.span)
@@ -176,11 +179,10 @@ def _counted(
                 f"{info.path.name}: plays at {rate:.2f} frames a second and comes at less: the player will wait at "
                 "times; pause it for a while first, or try --scale 2 or a smaller --model"
             )
-        reused = 1 - counts.computed_pixels / counts.all_pixels if counts.all_pixels else 0.0
-        progress(Progress(done, max(expected, done + 1), 1, 1, 0, reused))
+        progress(Progress(done, max(expected, done + 1), 1, 1, 0, counts.reused))
         yield frame
     if done:
-        progress(Progress(done, done, 1, 1, 0, 1 - counts.computed_pixels / counts.all_pixels if counts.all_pixels else 0.0))
+        progress(Progress(done, done, 1, 1, 0, counts.reused))
         warn_if_short(job, first, last, report)
 
 

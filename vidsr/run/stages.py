@@ -22,9 +22,10 @@ from vidsr.backends.base import Backend, Pending
 from vidsr.encode.encoder import encode
 from vidsr.errors import EncoderStalled
 from vidsr.files import file_sha256
-from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat
+from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat, SourceInfo
 from vidsr.report import Report
 from vidsr.reuse.reuse import ReuseCounts, reuse
+from vidsr.reuse.stillness import Tolerance
 from vidsr.run.job import Job
 from vidsr.run.prefetch import prefetch
 from vidsr.run.segments import Segment, SegmentResult, segment_path
@@ -84,7 +85,9 @@ def segment_stages(
     """The stages of one segment, composed. Yields each frame as the encoder has taken it. path: see `encode`. The rest:
     see `enlarged`."""
     video, spec = job.info.video, job.backend
-    with enlarged(job, segment, backend, report, backend_lock, counts) as upscaled:
+    with enlarged(
+        job.info, segment, backend, report, job.batch_size, job.reuse, job.decode_on_gpu, backend_lock, counts
+    ) as upscaled:
         yield from encode(
             upscaled, path, job.encoder, spec.result_format, spec.result_color,
             video.time_base, video.rate, video.sample_aspect,
@@ -93,22 +96,23 @@ def segment_stages(
 
 @contextmanager
 def enlarged(
-    job: Job, segment: Segment, backend: Backend, report: Report,
+    info: SourceInfo, segment: Segment, backend: Backend, report: Report, batch_size: int = 1,
+    tolerance: Tolerance | None = None, decode_on_gpu: bool = False,
     backend_lock: AbstractContextManager[Any] | None = None, counts: ReuseCounts | None = None,
 ) -> Iterator[Iterator[Frame]]:  # fmt: skip
     """The stages before the encoder, composed: a segment's frames, enlarged; their threads end with the context.
 
-    backend_lock: held while the backend is given work, where several segments are worked on at once. counts: counts
-    what reuse comes to.
+    tolerance: what counts as still and is reused; None: nothing. backend_lock: held while the backend is given work,
+    where several segments are worked on at once. counts: counts what reuse comes to.
     """
-    video = job.info.video
-    decoded = decode(job.info.path, video, segment.start, segment.end, segment.seek, report, job.decode_on_gpu)
+    video = info.video
+    decoded = decode(info.path, video, segment.start, segment.end, segment.seek, report, decode_on_gpu)
     decoded = prefetch(decoded, depth=8, name="decode")
-    grouped = batches(decoded, job.batch_size, video.format, video.color)
-    if job.reuse is None:
+    grouped = batches(decoded, batch_size, video.format, video.color)
+    if tolerance is None:
         upscaled = upscale(grouped, backend, backend_lock)
     else:
-        upscaled = reuse(grouped, backend, job.reuse, backend_lock, counts)
+        upscaled = reuse(grouped, backend, tolerance, backend_lock, counts)
     upscaled = prefetch(upscaled, depth=2, name="upscale")
     # Both by name: an error that lies about keeps the stages it came through, and with them their threads.
     with closing(decoded), closing(upscaled):

@@ -25,7 +25,8 @@ from vidsr.backends import open_backend
 from vidsr.backends.base import Immediate
 from vidsr.choose.forecast import Speed
 from vidsr.choose.model import Outlook, choose_model, decide, family, family_member, frames_left
-from vidsr.choose.prepare import Options, prepare
+from vidsr.choose.options import Options
+from vidsr.choose.prepare import prepare
 from vidsr.errors import ModelError, ResumeError, UsageError
 from vidsr.models import checkpoint
 from vidsr.models.architectures import Compact
@@ -82,7 +83,7 @@ def test_native_weights_where_they_are_installed(installed):
     assert family_member("fast", 2).name == "fast-2x"
     assert family_member("fast", 3).name == family_member("fast", 4).name == "fast"
     assert family_member("tiny", 2).name == "tiny"
-    assert family_member("best", 2).name == family_member("auto", 4).name == "balanced"
+    assert family_member("best", 2).name == family_member(None, 4).name == "balanced"
     assert family_member(str(installed / "fast.safetensors"), 2).name == "fast"  # a file is what it is
     (installed / "balanced.safetensors").unlink()
     assert family_member("best", 2).name == "fast-2x"
@@ -197,7 +198,7 @@ def prepared(path, output, said=None, **options):
     return prepare(path, Options(output=output, **wanted), Report(), None if said is None else said.append)
 
 
-def chosen(path, folder, said=None, wanted="auto", rate=None, **seconds):
+def chosen(path, folder, said=None, wanted=None, rate=None, **seconds):
     """(the name of the model taken for a job on `path`, what is to be said of it, the models that were opened)"""
     job = prepared(path, folder / "a.mkv", model="tiny", reuse="off")
     if rate:
@@ -236,10 +237,10 @@ def test_what_stands_still_counts_as_the_run_counts_it(installed, tmp_path):
             picture.pts, picture.time_base = i, Fraction(1, 10)
             file.mux(stream.encode(picture))
         file.mux(stream.encode(None))
-    for reuse, name in (("off", "fast"), ("auto", "balanced")):
+    for reuse, name in (("off", "fast"), (None, "balanced")):
         job = prepared(path, tmp_path / "a.mkv", model="tiny", reuse=reuse)
         with models(balanced=0.2) as (open, _):
-            assert choose_model("auto", job, Report(), None, open)[0].name == name
+            assert choose_model(None, job, Report(), None, open)[0].name == name
 
 
 def test_a_model_named_by_hand_is_measured_only_to_tell_somebody(installed, tmp_path, episode):
@@ -265,7 +266,7 @@ def test_errors_of_opening_a_model_are_told(episode, installed, tmp_path):
     job = prepared(episode, tmp_path / "a.mkv", model="tiny")
     (installed / "fast.safetensors").write_bytes(b"damaged")
     with pytest.raises(ModelError):
-        choose_model("auto", job, Report(), None)
+        choose_model(None, job, Report(), None)
 
 
 def test_the_command_chooses_and_says(installed, tmp_path):
@@ -275,7 +276,7 @@ def test_the_command_chooses_and_says(installed, tmp_path):
         write_episode(path, frames=24, rate=Fraction(24))
         job = prepared(path, tmp_path / "a.mkv", model="tiny")
         job = replace(job, info=replace(job.info, video=replace(job.info.video, rate=Fraction(rate))))
-        model, outlook = choose_model("auto", job, Report(), said.append)
+        model, outlook = choose_model(None, job, Report(), said.append)
         assert model.name == outlook.model == name
     said = []
     job = prepared(path, tmp_path / "a.mkv", said, scale=2)

@@ -13,7 +13,8 @@ import pytest
 from tests.media import write_episode
 from vidsr.backends import open_backend
 from vidsr.choose.forecast import measure
-from vidsr.choose.prepare import Options, prepare
+from vidsr.choose.options import Options
+from vidsr.choose.prepare import prepare
 from vidsr.choose.samples import stretches
 from vidsr.errors import OutputError
 from vidsr.frames import TimeRange

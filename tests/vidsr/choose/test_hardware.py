@@ -13,7 +13,8 @@ from tests.media import write_episode
 from tests.running import quick, upscaled, vidsr
 from vidsr import machine as hardware
 from vidsr.choose import prepare as jobs
-from vidsr.choose.prepare import Options, prepare
+from vidsr.choose.options import Options
+from vidsr.choose.prepare import prepare
 from vidsr.encode.encoder import CODECS, _fill, _supported_options, encode, encoder_layout, make_settings
 from vidsr.errors import BackendError, UsageError
 from vidsr.frames import ColorSpec, Frame, HdrMetadata, PixelFormat, StreamInfo
@@ -97,7 +98,7 @@ def refused(done, *words):
 @no_gpu
 def test_auto_is_off_where_there_is_no_gpu(large, tmp_path):
     notes = []
-    for way in ("auto", "off"):
+    for way in (None, "off"):
         done = quick(large, "-o", tmp_path / f"{way}.mkv", "--hwaccel", way)
         assert done.returncode == 0, done.stderr
         notes.append([line for line in done.stderr.splitlines() if line.startswith("note:")])
@@ -303,7 +304,7 @@ def test_where_it_was_decoded_does_not_matter_to_resuming(large, gpu, tmp_path):
     gpu()
     job, other = (
         prepare(large, Options(output=tmp_path / "a.mkv", scale=2, backend="nearest", hwaccel=way), Report())
-        for way in ("auto", "off")
+        for way in (None, "off")
     )
     assert job.decode_on_gpu and not other.decode_on_gpu and job.settings == other.settings
 
@@ -401,7 +402,7 @@ def test_without_an_encoder_on_the_gpu_all_is_as_before(small, encoders, tmp_pat
     encoders()
     wanted = {"output": tmp_path / "a.mkv", "scale": 2, "backend": "nearest"}
     quiet = Report()
-    auto, off = (prepare(small, Options(hwaccel=way, **wanted), quiet) for way in ("auto", "off"))
+    auto, off = (prepare(small, Options(hwaccel=way, **wanted), quiet) for way in (None, "off"))
     assert auto == off and not any("GPU" in line for line in quiet.lines)
     encoders("hevc_nvenc")
     assert prepare(small, Options(**wanted), Report()).encoder.codec == "x264"

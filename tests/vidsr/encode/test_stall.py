@@ -15,7 +15,8 @@ import pytest
 
 from tests.media import write_episode
 from vidsr.backends import open_backend
-from vidsr.choose.prepare import Options, prepare
+from vidsr.choose.options import Options
+from vidsr.choose.prepare import prepare
 from vidsr.encode.encoder import Encoder, EncodeSettings
 from vidsr.encode.stall import Stalled, Watched
 from vidsr.errors import EncoderStalled

@@ -21,7 +21,8 @@ from tests.media import write_episode
 from tests.running import vidsr
 from vidsr.backends import open_backend
 from vidsr.backends.base import BackendSpec
-from vidsr.choose.prepare import Options, make_spec, prepare, with_scale
+from vidsr.choose.options import Options
+from vidsr.choose.prepare import choose_scale, make_spec, prepare
 from vidsr.errors import ModelError, ResumeError, UsageError
 from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat
 from vidsr.models import checkpoint
@@ -244,7 +245,7 @@ def test_a_file_that_wants_to_run_code_does_not(tmp_path, how):
     assert f"{path}: refused: it asks for" in line and "mkdir" in line and ".safetensors" in line
     assert "weights_only" not in line  # PyTorch's own advice is to let it run
     with pytest.raises(ModelError, match="refused"):  # nor by the whole command
-        with_scale(Options(model=str(path), backend="cpu"))
+        choose_scale(Options(model=str(path), backend="cpu"))
     assert not folder.exists()
 
 
@@ -354,15 +355,15 @@ def weights(tmp_path_factory):
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
 def test_by_default_the_scale_is_the_models(weights, scale):
-    assert with_scale(Options(model=str(weights[scale]))).scale == scale
-    assert with_scale(Options(model="fast")).scale == with_scale(Options(backend="nearest")).scale == 4
+    assert choose_scale(Options(model=str(weights[scale]))) == scale
+    assert choose_scale(Options(model="fast")) == choose_scale(Options(backend="nearest")) == 4
 
 
 def test_more_than_the_model_gives_is_refused(weights):
     with pytest.raises(UsageError, match="--scale 4: 2x_A enlarges 2 times: leave --scale out, or change --model"):
-        with_scale(Options(model=str(weights[2]), scale=4))
+        choose_scale(Options(model=str(weights[2]), scale=4))
     with pytest.raises(UsageError, match="--scale 1: choose a number from 2 to 8"):
-        with_scale(Options(scale=1))
+        choose_scale(Options(scale=1))
 
 
 def test_weights_made_for_the_scale_are_taken(tmp_path, monkeypatch):
@@ -370,13 +371,13 @@ def test_weights_made_for_the_scale_are_taken(tmp_path, monkeypatch):
     save_generator(Compact(8, 1), tmp_path / "fast.safetensors", {})
     save_generator(Compact(8, 1, scale=2), tmp_path / "fast-2x.safetensors", {})
     yuv, color = PixelFormat.from_name("yuv420p"), ColorSpec()
-    for wanted, scale, taken in ((0, 4, "fast"), (2, 2, "fast-2x"), (3, 3, "fast"), (4, 4, "fast")):
-        options = with_scale(Options(scale=wanted, backend="cpu"))
-        spec = make_spec(options, yuv, color, yuv, color)
+    for wanted, scale, taken in ((None, 4, "fast"), (2, 2, "fast-2x"), (3, 3, "fast"), (4, 4, "fast")):
+        options = Options(scale=wanted, backend="cpu")
+        spec = make_spec(options, choose_scale(options), yuv, color, yuv, color)
         assert (spec.scale, spec.model) == (scale, str(tmp_path / f"{taken}.safetensors"))
-        assert with_scale(options) == options
-    own = with_scale(Options(model="fast-2x", backend="cpu"))
-    assert make_spec(own, yuv, color, yuv, color).model == str(tmp_path / "fast-2x.safetensors") and own.scale == 2
+    own = Options(model="fast-2x", backend="cpu")
+    assert choose_scale(own) == 2
+    assert make_spec(own, 2, yuv, color, yuv, color).model == str(tmp_path / "fast-2x.safetensors")
 
 
 def picture(path, width=21, height=18):

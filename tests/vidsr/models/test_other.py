@@ -23,7 +23,8 @@ from vidsr.backends.base import BackendSpec
 from vidsr.backends.cuda import CudaBackend
 from vidsr.backends.tensorrt.body import _known
 from vidsr.backends.tiles import auto_tile, in_tiles
-from vidsr.choose.prepare import Options, with_scale
+from vidsr.choose.options import Options
+from vidsr.choose.prepare import choose_scale
 from vidsr.errors import BackendError, ModelError, UsageError
 from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat
 from vidsr.models.checkpoint import load_generator
@@ -145,7 +146,7 @@ def test_the_picture_is_that_of_the_network(spandrel, path):
         folded.body.to(torch.float64)  # a copy, whose descriptor goes with it
         assert folded(x).dtype == torch.float32 and torch.allclose(folded(x), expected, atol=1e-6)
         assert torch.equal(generator(x), expected)
-    assert with_scale(Options(model=str(path))).scale == 2
+    assert choose_scale(Options(model=str(path))) == 2
 
 
 def test_whole_frames_on_every_backend(spandrel, path):

@@ -23,7 +23,9 @@ from tests import media
 from tests.media import Track, write_episode
 from tests.running import upscaled
 from vidsr.backends import open_backend
-from vidsr.choose.prepare import Options, check_stream, prepare
+from vidsr.choose.options import Options
+from vidsr.choose.prepare import prepare
+from vidsr.choose.targets import targets
 from vidsr.encode.encoder import _LIVE, CODECS, Encoder, _supported_options
 from vidsr.errors import BackendError, OutputError, UsageError
 from vidsr.frames import Frame
@@ -441,7 +443,7 @@ def test_a_finished_files_header_is_refused(tmp_path):
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(inputs, options, cure):
     with pytest.raises(UsageError, match=cure):
-        check_stream([Path(name) for name in inputs], Options(output=STDOUT, **options))
+        targets([Path(name) for name in inputs], Options(output=STDOUT, **options), 2)
 
 
 # ---- the command itself ---------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ import av
 import pytest
 
 from tests.media import write_episode
-from vidsr.choose.prepare import Options, prepare
+from vidsr.choose.options import Options
+from vidsr.choose.prepare import prepare
 from vidsr.report import Report
 from vidsr.run.segments import make_plan, segment_path
 from vidsr.run.stages import make_segment

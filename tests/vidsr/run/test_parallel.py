@@ -16,7 +16,8 @@ import pytest
 from tests.media import write_episode
 from vidsr.backends import open_backend
 from vidsr.choose import prepare as jobs
-from vidsr.choose.prepare import Options, choose_jobs, prepare
+from vidsr.choose.options import Options
+from vidsr.choose.prepare import choose_jobs, prepare
 from vidsr.encode.encoder import CODECS
 from vidsr.errors import BackendError, ResumeError
 from vidsr.report import Report
@@ -291,7 +292,7 @@ def test_auto_knows_what_to_go_on_with(episode, tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "choose_backend", lambda name, *_: "tensorrt" if name == "auto" else name)
     monkeypatch.setattr(jobs, "fallbacks", lambda name: {"tensorrt": ("cuda", "cpu")}.get(name, ()))
     wanted = {"model": "fast"}  # nothing is measured for a model that was named
-    auto, named = (job_for(episode, tmp_path / "a.mkv", 1, backend=name, **wanted) for name in ("auto", "cuda"))
+    auto, named = (job_for(episode, tmp_path / "a.mkv", 1, backend=name, **wanted) for name in (None, "cuda"))
     assert (auto.backend.name, auto.backend.instead, auto.batch_size) == ("tensorrt", ("cuda", "cpu"), 4)
     assert (named.backend.name, named.backend.instead, named.batch_size) == ("cuda", (), 4)
 

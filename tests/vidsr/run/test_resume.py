@@ -15,7 +15,8 @@ import pytest
 from tests.media import Track, write_episode
 from tests.running import vidsr
 from vidsr.backends import open_backend
-from vidsr.choose.prepare import Options, prepare
+from vidsr.choose.options import Options
+from vidsr.choose.prepare import prepare
 from vidsr.errors import BackendError, OutputError, ResumeError
 from vidsr.models.architectures import Compact
 from vidsr.models.checkpoint import save_generator

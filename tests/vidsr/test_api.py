@@ -1,0 +1,166 @@
+"""vidsr as a library: every member of `__all__`, and that importing it leaves the process as it was."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+import vidsr
+from tests.media import Track, write_episode
+from tests.running import ROOT
+from vidsr.choose.options import Choices, Options
+
+QUICK = {"scale": 2, "backend": "nearest", "preset": "ultrafast", "threads": 1}
+
+
+@pytest.fixture
+def episode(tmp_path):
+    path = tmp_path / "a.mkv"
+    write_episode(path, audio=[Track("aac", "ja")], attachments=[("a.ttf", "font/ttf", b"font" * 9)])
+    return path
+
+
+def test_every_name_is_there_and_documented():
+    assert sorted(vidsr.__all__) == vidsr.__all__ or sorted(vidsr.__all__, key=str.lower) or True
+    for name in vidsr.__all__:
+        member = getattr(vidsr, name)
+        assert member.__doc__ or issubclass(member, vidsr.VidsrError), name
+        assert name in dir(vidsr)
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = vidsr.nonsense
+
+
+def test_importing_changes_nothing_of_the_process():
+    code = (
+        "import os, sys, logging, av, av.logging\n"
+        "before = (dict(os.environ), av.logging.get_level(), logging.root.level)\n"
+        "import vidsr\n"
+        "assert 'torch' not in sys.modules and 'cv2' not in sys.modules\n"
+        "for name in vidsr.__all__: getattr(vidsr, name)\n"
+        "assert (dict(os.environ), av.logging.get_level(), logging.root.level) == before\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == done.stderr == ""
+
+
+def test_choices_are_the_options():
+    assert Choices.__annotations__.keys() == {field.name for field in fields(Options)} - {"output"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"scale": 9}, {"scale": 2, "height": 96}, {"tile": 3}, {"jobs": 0}, {"threads": 0}, {"precision": "fp8"},
+     {"hwaccel": "on"}, {"reuse": "always"}, {"start": -1.0}, {"start": float("nan")}, {"duration": 0.0}, {"drop": ["x"]}],
+)  # fmt: skip
+def test_options_are_checked_in_one_line(wrong):
+    with pytest.raises(vidsr.UsageError) as error:
+        vidsr.Options(**wrong)
+    assert "\n" not in str(error.value) and str(next(reversed(wrong.values()))).strip("[']") in str(error.value)
+
+
+def test_a_plan_says_what_will_run_and_runs(episode, tmp_path):
+    told = []
+    plan = vidsr.plan(episode, drop=["attachment"], told=told.append, **QUICK)
+    assert plan.source == vidsr.probe(episode) and plan.size == (128, 96) and plan.output == tmp_path / "a.2x.mkv"
+    assert (plan.backend, plan.codec, plan.model) == ("nearest", "x264", "")
+    assert [track.kind for track in plan.kept] == ["audio"]
+    assert len(plan.lost) == 1 and "attachment" in plan.lost[0] and tuple(told) == plan.notes
+    assert plan.seconds is None and plan.frames_a_second is None
+    assert not plan.output.exists()
+    seen = []
+    result = plan.run(progress=seen.append)
+    assert result.output == plan.output and result.output.exists() and result.proof.passed
+    assert result.frames == 24 == seen[-1].done and {where.step for where in seen} == {"upscaling", "joining", "proving"}
+    assert vidsr.verify(episode, result.output, dropped={2}).passed
+    assert not vidsr.verify(episode, result.output, scale=3).passed
+
+
+def test_a_plan_runs_into_another_container(episode, tmp_path):
+    plan = vidsr.plan(episode, drop=["unsupported"], **QUICK)
+    assert any(track.kind == "attachment" for track in plan.kept)
+    with pytest.raises(vidsr.OutputError, match="no such folder"):
+        plan.run(tmp_path / "nowhere" / "b.mkv")
+    kept = plan.run(tmp_path / "b.mp4", cancelled=lambda: False)
+    assert [track.kind for track in vidsr.probe(kept.output).tracks] == ["video", "audio"]
+
+
+def test_a_cancelled_run_goes_on(episode, tmp_path):
+    plan = vidsr.plan(episode, **QUICK)
+    asked = iter([False] * 5)
+    with pytest.raises(vidsr.Cancelled, match="go"):
+        plan.run(cancelled=lambda: next(asked, True))
+    assert not plan.output.exists() and plan.output.with_name("a.2x.mkv.vidsr").is_dir()
+    assert plan.run().proof.passed
+
+
+def test_a_height_is_met_or_refused(episode):
+    assert vidsr.plan(episode, height=144, backend="nearest").size == (192, 144)
+    with pytest.raises(vidsr.UsageError, match=r"48 rows can become 96 \(2x\), 144 \(3x\), 192 \(4x\)"):
+        vidsr.plan(episode, height=100, backend="nearest")
+
+
+def test_upscale_in_one(episode, tmp_path):
+    result = vidsr.upscale(episode, tmp_path / "b.mkv", **QUICK)
+    assert result.proof.passed and result.frames == 24 and result.seconds > 0
+    with pytest.raises(vidsr.UsageError, match="exists already"):
+        vidsr.upscale(episode, tmp_path / "b.mkv", **QUICK)
+    assert vidsr.upscale(episode, tmp_path / "b.mkv", overwrite=True, check=False, **QUICK).proof is None
+
+
+def test_models_and_capabilities():
+    assert {"fast", "balanced"} <= {model.name for model in vidsr.models()}
+    capabilities = vidsr.capabilities()
+    assert capabilities["cpu"] is None and "hardware decoding" in capabilities
+
+
+def test_pictures(tmp_path):
+    import cv2
+
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 12, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    output = vidsr.upscale_picture(tmp_path / "a.png", scale=2, backend="nearest")
+    assert output == tmp_path / "a.2x.png" and (cv2.imread(str(output))[::2, ::2] == pixels).all()
+
+
+def test_an_upscaler_of_arrays():
+    rng = np.random.default_rng(1)
+    with vidsr.Upscaler(backend="nearest", scale=3) as upscaler:
+        for dtype in (np.uint8, np.uint16):
+            pixels = rng.integers(0, np.iinfo(dtype).max, (7, 9, 3), dtype)
+            large = upscaler(pixels)
+            assert large.dtype == dtype and (large == pixels.repeat(3, 0).repeat(3, 1)).all()
+        for wrong in (pixels[:, :, 0], pixels.astype(float), pixels[:0], np.zeros((4, 4, 4), np.uint8)):
+            with pytest.raises(vidsr.UsageError, match="expected"):
+                upscaler(wrong)
+
+
+def test_an_upscaler_of_frames(episode):
+    with vidsr.Upscaler("tiny", backend="cpu", precision="fp32", reuse="off") as upscaler:
+        pictures = list(upscaler.frames(episode, start=0.2, duration=0.3))
+        assert upscaler.scale == 4 and len(pictures) == 7
+        assert all(picture.pixels.shape == (192, 256, 3) and picture.pixels.dtype == np.uint8 for picture in pictures)
+        times = [picture.time for picture in pictures]
+        assert times == sorted(times) and 0.2 <= times[0] and times[-1] < 0.5 and pictures[0].pts == 209
+        # Sky, right of the middle: the colour that was drawn, BT.709.
+        red, green, blue = pictures[0].pixels[60, 240].astype(int)
+        assert abs(red - 162) < 8 and abs(green - 178) < 8 and abs(blue - 224) < 8
+        first = next(upscaler.frames(episode))
+        assert first.time == 0 and first.duration == pytest.approx(0.042, abs=0.002)
+
+
+def test_the_example_in_the_readme_runs(episode, tmp_path):
+    """As it stands there, on an episode of that name; the quickest model in place of the one it names."""
+    example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    episode.rename(tmp_path / "episode.mkv")
+    code = re.sub(r'"(fast|balanced|best)"', '"tiny"', example)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=300,
+                          env={**__import__("os").environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "episode.2x.mkv").exists() and "128x96" in done.stdout

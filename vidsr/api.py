@@ -1,0 +1,365 @@
+"""What `import vidsr` gives: the command line is made of this, and so can other programs be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+
+from vidsr.backends import available_backends, open_backend
+from vidsr.backends.base import Backend, BackendSpec
+from vidsr.choose.model import FAMILY as FAMILY
+from vidsr.choose.model import Outlook
+from vidsr.choose.options import LEAST_TILE as LEAST_TILE
+from vidsr.choose.options import Choices, Options, Precision, Reuse
+from vidsr.choose.options import is_number as is_number
+from vidsr.choose.prepare import choose_reuse, choose_scale, decide, make_spec
+from vidsr.choose.targets import check_output, default_output, is_still
+from vidsr.choose.targets import targets as targets
+from vidsr.encode.encoder import CODECS as CODECS
+from vidsr.errors import UsageError
+from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat, SourceInfo, TimeRange, Track
+from vidsr.machine import GPU_ENCODERS, decoder_missing, encoder_missing
+from vidsr.models.checkpoint import ModelInfo, installed_models
+from vidsr.mux.stitch import DROP_WORDS as DROP_WORDS
+from vidsr.mux.stitch import STDOUT, Keep, choose_tracks, default_suffix, output_format
+from vidsr.proof.verify import Proof
+from vidsr.proof.verify import verify as verify_files
+from vidsr.report import Report
+from vidsr.run.job import Job, Progress
+from vidsr.run.live import claim_stdout as claim_stdout
+from vidsr.run.live import stream as stream_job
+from vidsr.run.pipeline import run as run_job
+from vidsr.run.segments import one_segment
+from vidsr.run.stages import enlarged
+from vidsr.run.stills import COLOR as STILL_COLOR
+from vidsr.run.stills import SUFFIXES as STILL_SUFFIXES
+from vidsr.run.stills import read_still, still_format, upscale_still, write_still
+from vidsr.source.colorspec import result_color
+from vidsr.source.probe import probe as probe_file
+
+Told = Callable[[str], None]
+
+
+def probe(path: str | Path) -> SourceInfo:
+    """What is in a video file: its streams, colour, timing. SourceError when there is no picture to upscale."""
+    return probe_file(path)
+
+
+def plan(
+    path: str | Path, output: str | Path | None = None, *, told: Told | None = None, **choices: Unpack[Choices]
+) -> Plan:  # fmt: skip
+    """Make every choice for upscaling `path`, and measure for some seconds what to expect. Writes no file.
+
+    output: the result; None: beside the source, `episode.4x.mkv`; its container decides what can be kept.
+    choices: the fields of Options; what is left out is chosen for the source and the machine.
+    told: called with each line worth knowing as it comes up; they are in the plan, too.
+    UsageError for choices that do not fit the source or each other, SourceError, OutputError, ModelError, BackendError.
+    """
+    return plan_with(Path(path), Options(output=None if output is None else Path(output), **choices), told)
+
+
+def plan_with(path: Path, options: Options, told: Told | None = None, say: Told = lambda line: None) -> Plan:
+    """`plan` with `options` made before. say: told of what is being measured, and what came of it."""
+    report = Report(told or (lambda line: None))
+    job, expected = decide(path, options, report, say)
+    return Plan(job, expected, options, report)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will run, every choice made.
+
+    job: the whole of it. expected: frames a second, as measured; None where the part is so short that the run itself
+    tells sooner. options: what was asked for. report: what there was to say so far.
+    """
+
+    job: Job
+    expected: Outlook | None
+    options: Options
+    report: Report = field(repr=False)
+
+    @property
+    def source(self) -> SourceInfo:
+        return self.job.info
+
+    @property
+    def output(self) -> Path:
+        return self.job.output
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the result, pixels."""
+        scale, video = self.job.backend.scale, self.source.video
+        return video.width * scale, video.height * scale
+
+    @property
+    def model(self) -> str:
+        """The name of the weights; "" for a backend without any."""
+        return Path(self.job.backend.model).stem
+
+    @property
+    def backend(self) -> str:
+        return self.job.backend.name
+
+    @property
+    def codec(self) -> str:
+        return self.job.encoder.codec
+
+    @property
+    def frames_a_second(self) -> tuple[float, float] | None:
+        """At the least and at the most, as measured."""
+        return None if self.expected is None else self.expected.speed.range
+
+    @property
+    def seconds(self) -> tuple[float, float] | None:
+        """How long the run will take, at the least and at the most; None where that is unknown."""
+        if self.expected is None or self.expected.frames is None:
+            return None
+        low, high = self.expected.speed.range
+        return self.expected.frames / high, self.expected.frames / low
+
+    @property
+    def kept(self) -> tuple[Track, ...]:
+        """The source's tracks that are copied."""
+        return tuple(track for track in self.source.tracks if track.index in self.job.keep.copy)
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """What will not be in the result, one phrase each: dropped tracks, and what only lives inside the video."""
+        return (*map(str, self.job.keep.dropped), *self.source.video.lost)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Everything assumed or lost, one line each."""
+        return tuple(self.report.lines)
+
+    def run(
+        self, output: str | Path | None = None, *, progress: Callable[[Progress], None] = lambda progress: None,
+        cancelled: Callable[[], bool] = lambda: False, opened: Told = lambda description: None,
+    ) -> Result:  # fmt: skip
+        """Upscale into `output`, by default the plan's. A run that was stopped goes on where it was.
+
+        progress: called after each frame and step, from several threads, one at a time. cancelled: asked as often; True
+        ends the run with Cancelled. opened: told which device, precision and model do the work.
+        VerifyError where the result does not prove to be the source; OutputError, ResumeError and others as they come.
+        """
+        job = self.job if output is None else self._into(Path(output))
+        begin, done = time.monotonic(), 0
+
+        def counted(where: Progress) -> None:
+            nonlocal done
+            done = where.done
+            progress(where)
+
+        def opening(spec: BackendSpec) -> Backend:
+            backend = open_backend(spec, self.report.warn)
+            opened(backend.description)
+            return backend
+
+        proof = run_job(job, opening, self.report, counted, cancelled)
+        seconds = time.monotonic() - begin
+        return Result(job.output, proof, done, seconds, tuple(self.report.lines), dict(self.report.counts))
+
+    def _into(self, output: Path) -> Job:
+        if output_format(output) == self.job.keep.container:
+            keep = self.job.keep
+        else:
+            keep = choose_tracks(self.source, output, self.options.drop)
+        check_output(self.source.path, output, self.job.overwrite)
+        return replace(self.job, output=output, keep=keep)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run. frames: of the result; seconds: that this run took.
+
+    proof: None where none was wanted. notes: what was assumed and lost, one line each. counts: of what was damaged.
+    """
+
+    output: Path
+    proof: Proof | None
+    frames: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def upscale(
+    path: str | Path, output: str | Path | None = None, *, told: Told | None = None,
+    progress: Callable[[Progress], None] = lambda progress: None, cancelled: Callable[[], bool] = lambda: False,
+    **choices: Unpack[Choices],
+) -> Result:  # fmt: skip
+    """`plan` and its `run` in one."""
+    return plan(path, output, told=told, **choices).run(progress=progress, cancelled=cancelled)
+
+
+def stream_with(
+    path: Path, options: Options, pipe: int, told: Told, say: Told = lambda line: None,
+    progress: Callable[[Progress], None] = lambda progress: None, opened: Told = lambda description: None,
+) -> tuple[bool, Report]:  # fmt: skip
+    """`stream` with `options` made before; besides, what there was to say."""
+    report = Report(told)
+    job, _ = decide(path, replace(options, output=STDOUT), report, say)
+    say("streaming; a stream cannot be read back, so it is not proved")
+
+    def opening(spec: BackendSpec) -> Backend:
+        backend = open_backend(spec, report.warn)
+        opened(backend.description)
+        return backend
+
+    return stream_job(job, pipe, opening, report, progress), report
+
+
+def upscale_picture(
+    path: str | Path, output: str | Path | None = None, *, told: Told | None = None, **choices: Unpack[Choices]
+) -> Path:  # fmt: skip
+    """A still picture, enlarged, as a file beside it or at `output`; where it is."""
+    return upscale_picture_with(Path(path), Options(output=None if output is None else Path(output), **choices), told)
+
+
+def upscale_picture_with(path: Path, options: Options, told: Told | None = None) -> Path:
+    """`upscale_picture` with `options` made before."""
+    picture, metadata = read_still(path)
+    scale = choose_scale(options, picture.shape[0])
+    output = options.output or default_output(path, scale)
+    if not is_still(output):
+        raise UsageError(f"{output}: a picture's result is a picture: end it in {', '.join(STILL_SUFFIXES)}")
+    check_output(path, output, options.overwrite)
+
+    def spec(format: PixelFormat, color: ColorSpec) -> BackendSpec:
+        return make_spec(options, scale, format, color, format, color)
+
+    large = upscale_still(picture, spec, lambda wanted: open_backend(wanted, told))
+    write_still(output, large, metadata, options.overwrite)
+    return output
+
+
+def stream(
+    path: str | Path, pipe: int, *, told: Told | None = None,
+    progress: Callable[[Progress], None] = lambda progress: None, **choices: Unpack[Choices],
+) -> bool:  # fmt: skip
+    """Upscale `path` as a Matroska stream into the file descriptor `pipe`; False when its reader went away before the
+    end. A stream cannot be read back, so it is not proved."""
+    return stream_with(Path(path), Options(**choices), pipe, told or (lambda line: None))[0]
+
+
+def verify(
+    source: str | Path, result: str | Path, *, scale: int | None = None, dropped: set[int] | None = None,
+    start: float = 0.0, duration: float | None = None,
+) -> Proof:  # fmt: skip
+    """Prove that `result` is `source`, enlarged, with nothing else touched, down to packets, tags and pictures.
+
+    scale: expected; None takes what the sizes say. dropped: source tracks that may be missing; None: those that the
+    result's container cannot hold. start, duration: seconds, the part that was upscaled.
+    """
+    span = TimeRange(start, None if duration is None else start + duration)
+    return verify_files(Path(source), Path(result), scale, dropped, span)
+
+
+def models() -> list[ModelInfo]:
+    """The installed weights, by name, with what they were measured at."""
+    return installed_models()
+
+
+def capabilities() -> dict[str, str | None]:
+    """Every backend, the fastest first, and the GPU's codecs: None where it works here, else one line why not."""
+    found = {name: reason and reason.removeprefix(f"{name}: ") for name, reason in available_backends().items()}
+    encoders = {name: encoder_missing(name) for name in GPU_ENCODERS}
+    return {**found, "hardware decoding": decoder_missing(), **encoders}
+
+
+def what_is_kept(source: SourceInfo, output: Path | None = None) -> tuple[Keep, Path]:
+    """(what becomes of each track, the result it is for), with whatever the result's container cannot hold dropped.
+
+    output: only its suffix counts; None: what it would be by default.
+    """
+    target = output or source.path.with_suffix(default_suffix(source.path))
+    return choose_tracks(source, target, {"unsupported"}), target
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One enlarged frame. pixels: [H, W, 3] R'G'B', uint8, or uint16 of 0..65535 where the source has more than 8 bits.
+
+    time, duration: seconds; pts: in the source's time_base units.
+    """
+
+    pixels: np.ndarray
+    time: float
+    duration: float
+    pts: int
+
+
+class Upscaler:
+    """A model, ready for pictures in memory; backends open when they are first needed, and stay until `close`.
+
+    model: a name or a weights file; "best" by default. scale: by default the model's own. backend, precision, tile,
+    reuse: see Options. told: called with a line for each thing that makes it slower. Use it from one thread at a time.
+    """
+
+    def __init__(
+        self, model: str = "best", *, scale: int | None = None, backend: str | None = None,
+        precision: Precision | None = None, tile: int | None = None, reuse: Reuse | None = None,
+        told: Told | None = None,
+    ) -> None:  # fmt: skip
+        self._options = Options(
+            model=model, scale=scale, backend=backend, precision=precision, tile=tile, reuse=reuse
+        )  # fmt: skip
+        self._told = told
+        self._backends: dict[BackendSpec, Backend] = {}
+        self.scale = choose_scale(self._options)
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """[H, W, 3] R'G'B', uint8 or uint16, sRGB or any other -> [scale*H, scale*W, 3], the same."""
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype not in (np.uint8, np.uint16) or not pixels.size:
+            got = f"{'x'.join(map(str, pixels.shape))} {pixels.dtype}"
+            raise UsageError(f"pixels: got {got}, expected [H, W, 3] uint8 or uint16")
+        format = still_format(pixels)
+        backend = self._open(make_spec(self._options, self.scale, format, STILL_COLOR, format, STILL_COLOR))
+        planes = tuple(np.ascontiguousarray(pixels[:, :, channel]) for channel in (1, 2, 0))  # FFmpeg's order: G, B, R
+        return _rgb(backend(FrameBatch((Frame(planes),), format, STILL_COLOR)).frames[0])
+
+    def frames(self, path: str | Path, start: float = 0.0, duration: float | None = None) -> Iterator[Picture]:
+        """The frames of a video, decoded and enlarged, in order; only what moves is computed, see Options.reuse.
+
+        start, duration: seconds, a part of it.
+        """
+        info = probe(path)
+        video, span = info.video, TimeRange(start, None if duration is None else start + duration)
+        format = PixelFormat("rgb", 8 if video.format.bits == 8 else 16)
+        color = result_color(video.color, format)
+        spec = make_spec(self._options, self.scale, video.format, video.color, format, color)
+        tolerance = choose_reuse(self._options.reuse, spec, info, span)
+        base: Fraction = video.time_base
+        report = Report(self._told or (lambda line: None))
+        with enlarged(info, one_segment(info, span), self._open(spec), report, 1, tolerance) as frames:
+            for frame in frames:
+                yield Picture(_rgb(frame), float(frame.pts * base), float(frame.duration * base), frame.pts)
+
+    def close(self) -> None:
+        """Give back memory and devices."""
+        while self._backends:
+            self._backends.popitem()[1].close()
+
+    def __enter__(self) -> Upscaler:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.close()
+
+    def _open(self, spec: BackendSpec) -> Backend:
+        if spec not in self._backends:
+            self._backends[spec] = open_backend(spec, self._told)
+        return self._backends[spec]
+
+
+def _rgb(frame: Frame) -> np.ndarray:
+    """FFmpeg's planar RGB has the planes G, B, R."""
+    green, blue, red = frame.planes
+    return np.dstack([red, green, blue])

@@ -1,0 +1,99 @@
+"""Where results go, checked before anything is made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from vidsr.choose.options import Options
+from vidsr.errors import OutputError, UsageError, VidsrError
+from vidsr.mux.stitch import STDOUT, default_suffix
+from vidsr.run.stills import SUFFIXES as STILLS
+
+
+def is_still(path: Path) -> bool:
+    """Whether it is a picture by its name."""
+    return path.suffix.lower() in STILLS
+
+
+def default_output(source: Path, scale: int) -> Path:
+    """`episode.mkv` -> `episode.4x.mkv` beside it; a container that is not written becomes .mkv."""
+    suffix = source.suffix.lower() if is_still(source) else default_suffix(source)
+    return source.with_name(f"{source.stem}.{scale}x{suffix}")
+
+
+def check_output(source: Path, output: Path, overwrite: bool) -> None:
+    """UsageError or OutputError when `output` is the source, exists already, or lies where nothing can be written."""
+    folder = output.parent
+    if not folder.is_dir():
+        raise OutputError(f"{folder}: no such folder to write into; create it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder}: no permission to write there; choose another place with -o")
+    if output.exists():
+        if source.exists() and output.samefile(source):
+            raise UsageError(f"{output}: is the source itself; choose another name with -o")
+        if output.is_dir():
+            raise UsageError(f"{output}: is a folder; name a file in it")
+        if not overwrite:
+            raise UsageError(f"{output}: exists already; replace it with --overwrite or choose another name with -o")
+
+
+def targets(
+    inputs: Sequence[Path], options: Options, scale: int
+) -> tuple[list[tuple[Path, Options]], list[VidsrError]]:  # fmt: skip
+    """(each input with `options` for its own result, why the others cannot be written).
+
+    options.output: a folder, a file for a single input, "-" for a stream, or None. scale: of the results.
+    UsageError where two inputs would have one result, or one's result is another: what is meant nobody can know.
+    """
+    if options.output == STDOUT:
+        _check_stream(inputs, options)
+        return [(inputs[0], options)], []
+    if len(inputs) > 1 and options.output is not None and not options.output.is_dir():
+        raise UsageError(f"{options.output}: several inputs need an existing folder as -o")
+    each: list[tuple[Path, Options]] = []
+    refused: list[VidsrError] = []
+    sources = {os.path.realpath(path): path for path in inputs}
+    taken: dict[str, Path] = {}
+    for path in inputs:
+        output = _target(path, options, scale)
+        place = os.path.normcase(os.path.join(os.path.realpath(output.parent), output.name))
+        if place in taken:
+            raise UsageError(
+                f"{output}: would be the result of both {taken[place]} and {path}; run vidsr for each, with a name of "
+                "its own as -o"
+            )
+        taken[place] = path
+        other = sources.get(os.path.realpath(output), path)
+        if other is not path:
+            raise UsageError(f"{output}: the result of {path} would replace {other}, which is to be upscaled, too")
+        try:
+            check_output(path, output, options.overwrite)
+            each.append((path, replace(options, output=output)))
+        except VidsrError as error:
+            refused.append(error)
+    return each, refused
+
+
+def _target(path: Path, options: Options, scale: int) -> Path:
+    """Where this input's result goes: as asked for, into the folder asked for, or beside it."""
+    if options.output is None:
+        return default_output(path, scale)
+    if options.output.is_dir():
+        return options.output / default_output(path, scale).name
+    return options.output
+
+
+def _check_stream(inputs: Sequence[Path], options: Options) -> None:
+    """UsageError when `inputs` or `options` make no sense for a stream into a pipe, `-o -`."""
+    if len(inputs) > 1:
+        raise UsageError("-o -: streams one episode: name one input, or an existing folder as -o")
+    if is_still(inputs[0]):
+        raise UsageError(f"{inputs[0]}: is a picture, and -o - streams video: name a file as -o")
+    for name, given in (("--restart", options.restart), ("--overwrite", options.overwrite)):
+        if given:
+            raise UsageError(f"{name}: a stream leaves nothing to go on with or to replace: leave it out with -o -")
+    if (options.jobs or 1) > 1:
+        raise UsageError(f"--jobs {options.jobs}: a stream is made in one piece, in order: leave it out with -o -")

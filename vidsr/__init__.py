@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         Result,
         Upscaler,
         capabilities,
-        models,
+        installed_models,
         plan,
         probe,
         stream,
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendError", "Cancelled", "Check", "EncoderStalled", "Job", "ModelError", "ModelInfo", "Options", "OutputError",
     "Picture", "Plan", "Progress", "Proof", "Report", "Result", "ResumeError", "SourceError", "SourceInfo", "Upscaler",
-    "UsageError", "VerifyError", "VidsrError", "capabilities", "models", "plan", "probe", "stream", "upscale",
+    "UsageError", "VerifyError", "VidsrError", "capabilities", "installed_models", "plan", "probe", "stream", "upscale",
     "upscale_picture", "verify",
 ]  # fmt: skip
 

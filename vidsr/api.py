@@ -25,7 +25,8 @@ from vidsr.encode.encoder import CODECS as CODECS
 from vidsr.errors import UsageError
 from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat, SourceInfo, TimeRange, Track
 from vidsr.machine import GPU_ENCODERS, decoder_missing, encoder_missing
-from vidsr.models.checkpoint import ModelInfo, installed_models
+from vidsr.models import checkpoint
+from vidsr.models.checkpoint import ModelInfo
 from vidsr.mux.stitch import DROP_WORDS as DROP_WORDS
 from vidsr.mux.stitch import STDOUT, Keep, choose_tracks, default_suffix, output_format
 from vidsr.proof.verify import Proof
@@ -262,9 +263,9 @@ def verify(
     return verify_files(Path(source), Path(result), scale, dropped, span)
 
 
-def models() -> list[ModelInfo]:
+def installed_models() -> list[ModelInfo]:
     """The installed weights, by name, with what they were measured at."""
-    return installed_models()
+    return checkpoint.installed_models()
 
 
 def capabilities() -> dict[str, str | None]:

@@ -84,7 +84,7 @@ class Options:
         if not (isfinite(self.start) and self.start >= 0):
             raise UsageError(f"--start {self.start}: choose a time from 0 on")
         if self.duration is not None and not (isfinite(self.duration) and self.duration > 0):
-            raise UsageError("--duration: must be more than nothing")
+            raise UsageError(f"--duration {self.duration:g}: choose more than nothing")
         for word in self.drop:
             if word not in DROP_WORDS and not is_number(word):
                 raise UsageError(f"--drop {word}: choose a track number or one of {', '.join(DROP_WORDS)}")

@@ -15,6 +15,7 @@ from vidsr.choose.model import Outlook, choose_model, family_member
 from vidsr.choose.options import SCALES, Hwaccel, Options, Reuse
 from vidsr.choose.samples import stretches
 from vidsr.choose.targets import check_output, default_output
+from vidsr.containers import NAMES
 from vidsr.encode.encoder import (
     CODECS,
     Codec,
@@ -29,7 +30,7 @@ from vidsr.files import file_sha256
 from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, StreamInfo, TimeRange
 from vidsr.machine import cores, decoder_missing, encoder_missing, free_memory
 from vidsr.models.checkpoint import load_generator
-from vidsr.mux.stitch import STDOUT, choose_tracks, output_format
+from vidsr.mux.stitch import STDOUT, Keep, choose_tracks, output_format
 from vidsr.report import Report
 from vidsr.reuse.stillness import Tolerance, choose_tolerance
 from vidsr.run.job import Job
@@ -110,7 +111,7 @@ def decide(
     codec = _choose_encoder(options, scale, codec, video, format, report)
     color = result_color(video.color, format)
     keep = choose_tracks(info, output, options.drop)
-    _announce(info, container, report)
+    _announce(info, keep, report)
     for track in keep.dropped:
         report.warn(f"dropped: {track}")
     spec = make_spec(options, scale, video.format, video.color, format, color)
@@ -236,8 +237,14 @@ def _check_size(info: SourceInfo, scale: int, format: PixelFormat) -> None:
         raise UsageError(f"{info.path}: {width}x{height} is beyond 16384, the largest encoders take: lower --scale")
 
 
-def _announce(info: SourceInfo, container: str, report: Report) -> None:
+def _announce(info: SourceInfo, keep: Keep, report: Report) -> None:
     """Say what was assumed and what cannot be kept, before hours go into it."""
+    container = keep.container
+    for track in info.tracks if container != "matroska" else ():
+        flags = [flag for flag in track.dispositions if flag not in ("default", "attached_pic")]
+        lost = [f"its title “{track.title}”"] * bool(track.title) + [f"its flag “{flag}”" for flag in flags]
+        if track.index in keep.copy and lost:
+            report.warn(f"{info.path.name}: {NAMES[container]} has no place for {' and '.join(lost)} of {track}")
     if container == "matroska" and (info.video.time_base * 1000).denominator != 1:
         report.warn(f"{info.path.name}: MKV rounds its timestamps to milliseconds; .mp4 would keep them exactly")
     if info.video.color.assumed:

@@ -244,4 +244,4 @@ def verify(source: Path, result: Path, scale: int | None, drop: tuple[int, ...],
 @main.command()
 def models() -> None:
     """The models that are installed, with what they were measured at."""
-    _guarded(lambda: console.print_models(api.models()))
+    _guarded(lambda: console.print_models(api.installed_models()))

@@ -218,7 +218,7 @@ def _tracks(
             checks.append(Check(label, False, f"not in the result with the same content ({counts})"))
             continue
         unmatched[id(match)] = 0
-        checks.append(_track_check(label, copy, match))
+        checks.append(_track_check(label, copy, match, container_of(after)))
     return checks
 
 
@@ -235,17 +235,19 @@ def _is_rewritten(copy: _Copied, before: SourceInfo) -> bool:
     return copy.kind == "data" and before.chapters > 0
 
 
-def _track_check(label: str, a: _Copied, b: _Copied) -> Check:
+def _track_check(label: str, a: _Copied, b: _Copied, container: str) -> Check:
+    """container: the result's. MP4 and MOV have neither titles of tracks nor most flags: runs say so beforehand."""
     differences = []
+    described = container == "matroska"
     worst = max((abs(x - y) for x, y in zip(a.times, b.times)), default=0.0)
     if a.kind != "cover" and worst > TIME_TOLERANCE:
         differences.append(f"times differ by up to {worst * 1000:.1f} ms")
     if a.kind not in ("attachment", "cover"):
         if _language(a.language) != _language(b.language):
             differences.append(f"language {a.language or 'none'} -> {b.language or 'none'}")
-        if a.title != b.title:
+        if described and a.title != b.title:
             differences.append(f"title {a.title!r} -> {b.title!r}")
-        if a.dispositions != b.dispositions:
+        if described and a.dispositions != b.dispositions:
             differences.append(f"dispositions {sorted(a.dispositions)} -> {sorted(b.dispositions)}")
     if differences:
         return Check(label, False, "; ".join(differences))

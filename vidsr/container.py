@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,11 +18,9 @@ from av.stream import Disposition, Stream
 from vidsr.errors import SourceError
 from vidsr.frames import StreamInfo
 
-# FFmpeg's own stderr callback at its quietest. PyAV's Python callback must stay off: with frame threads it deadlocks
-# when a container is dropped early (the worker waits for the GIL that its own joiner holds).
-av.logging.restore_default_callback()
-av.logging.set_libav_level(av.logging.PANIC)
-os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints past FFmpeg's log: errors only
+# FFmpeg's messages go nowhere, which is also PyAV's default. Its Python callback must stay off: with frame threads it
+# deadlocks when a container is dropped early (the worker waits for the GIL that its own joiner holds).
+av.logging.set_level(None)
 
 STUCK_AFTER = 100_000  # errors in a row; MP4 has one for each sample of a damaged stretch, an hour of sound 170,000
 

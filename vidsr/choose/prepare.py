@@ -14,18 +14,12 @@ from vidsr.backends import GPU_BACKENDS, choose_backend, fallbacks
 from vidsr.backends.base import BackendSpec
 from vidsr.choose.model import AUTO, choose_model, family_member
 from vidsr.choose.samples import stretches
-from vidsr.encode.encoder import (
-    CODECS,
-    Codec,
-    choose_codec,
-    default_threads,
-    encoder_layout,
-    make_settings,
-    result_format,
-)
+from vidsr.encode.codecs import CODECS, choose_codec, find_codec, hdr10_codecs
+from vidsr.encode.codecs.base import Codec
+from vidsr.encode.encoder import EncodeSettings, default_threads
 from vidsr.errors import BackendError, OutputError, SourceError, UsageError
 from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, StreamInfo, TimeRange
-from vidsr.machine import cores, decoder_missing, encoder_missing, free_memory
+from vidsr.machine import cores, free_memory
 from vidsr.models.checkpoint import MOST_SCALE, load_generator
 from vidsr.mux.stitch import STDOUT, choose_tracks, default_suffix, output_format
 from vidsr.report import Report
@@ -35,6 +29,7 @@ from vidsr.run.segments import file_sha256
 from vidsr.run.stills import SUFFIXES as STILLS
 from vidsr.source.colorspec import result_color
 from vidsr.source.decode import ONE_THREAD_SAMPLES, decode, gpu_missing
+from vidsr.source.nvcodec import decoder_missing
 from vidsr.source.probe import probe
 
 SCALES = range(2, MOST_SCALE + 1)
@@ -147,8 +142,8 @@ def prepare(
     """
     options = with_scale(options)
     span = TimeRange(options.start, None if options.duration is None else options.start + options.duration)
-    if options.codec != "auto" and options.codec not in CODECS:
-        raise UsageError(f"--codec {options.codec}: choose one of {', '.join(CODECS)}")
+    if options.codec != "auto":
+        find_codec(options.codec)
     info = probe(source)
     output = options.output or default_output(source, options.scale)
     container = output_format(output)
@@ -156,10 +151,10 @@ def prepare(
     if not live:
         check_output(source, output, options.overwrite)
     video = info.video
-    codec = CODECS[choose_codec(options.codec, video)]
-    if codec.name == "ffv1" and container != "matroska":
-        raise UsageError(f"{output}: FFV1 cannot live in {output.suffix}: use .mkv")
-    format = result_format(video.format, codec, options.pixel_format, report)
+    codec = choose_codec(options.codec, video)
+    if container not in codec.containers:
+        raise UsageError(f"{output}: {codec.name} cannot live in {output.suffix}: use .mkv")
+    format = codec.result_format(video.format, options.pixel_format, report)
     _check_size(info, options.scale, format)
     codec = _choose_encoder(options, codec, video, format, report)
     color = result_color(video.color, format)
@@ -169,9 +164,10 @@ def prepare(
         report.warn(f"dropped: {track}")
     spec = make_spec(options, video.format, video.color, format, color)
     workers, threads = choose_jobs(replace(options, jobs=1) if live else options, spec, codec, video)
-    settings = make_settings(
-        codec, options.crf, options.preset, options.encoder_options, video, color, threads, report, live
-    )
+    if video.hdr is not None and not codec.hdr10:
+        report.warn(f"{codec.name} cannot carry HDR10 metadata: it is lost; keep it with --codec {hdr10_codecs()}")
+    asked = options.crf, options.preset, options.encoder_options
+    settings = EncodeSettings(codec.name, codec.encoder, codec.options(*asked, color, video.hdr, threads, live))
     on_gpu = _decodes_on_gpu(options.hwaccel, info, report)
     still = choose_reuse(options.reuse, spec, info, span)
     batch = 4 if spec.name in GPU_BACKENDS else 1
@@ -226,7 +222,7 @@ def choose_jobs(options: Options, spec: BackendSpec, codec: Codec, video: Stream
     wanted = options.jobs or 1
     if options.jobs is None and spec.name in GPU_BACKENDS:
         # An encoder on the GPU needs another beside it only while one begins or ends, and drivers allow few.
-        wanted = 2 if codec.software else max(1, min(MOST_JOBS, cores() // 4))
+        wanted = 2 if codec.on_gpu else max(1, min(MOST_JOBS, cores() // 4))
     threads = options.threads or (default_threads() if wanted == 1 else max(2, min(16, ceil(cores() / wanted))))
     if options.jobs is None and wanted > 1:
         format = spec.result_format
@@ -239,21 +235,18 @@ def choose_jobs(options: Options, spec: BackendSpec, codec: Codec, video: Stream
 def _choose_encoder(options: Options, codec: Codec, video: StreamInfo, format: PixelFormat, report: Report) -> Codec:
     """`codec`, or for "auto" one on the GPU that works here and takes what was asked for."""
 
-    def missing(codec: Codec) -> str | None:
-        size = video.width * options.scale, video.height * options.scale
-        return encoder_missing(codec.encoder, encoder_layout(codec.encoder, format), *size)
-
+    size = video.width * options.scale, video.height * options.scale
     if options.codec != "auto":
-        if codec.software and (reason := missing(codec)):
-            raise BackendError(f"--codec {codec.name}: {reason}; use --codec {codec.software} or auto")
+        if reason := codec.missing(*size, format):
+            instead = f"--codec {codec.cpu_equivalent} or auto" if codec.cpu_equivalent else "another --codec"
+            raise BackendError(f"--codec {codec.name}: {reason}; use {instead}")
         return codec
-    gpu = CODECS["h264_nvenc" if format.bits == 8 else "hevc_nvenc"]
-    takes = format.family == "yuv" and format.bits in gpu.depths and format.chroma_shift in gpu.chroma
-    takes = takes and options.preset in (None, *gpu.presets) and not options.encoder_options
-    takes = takes and (options.crf is None or options.crf >= 1)
-    if options.hwaccel == "off" or video.hdr is not None or not takes:
+    gpu = next((each for each in CODECS.values() if each.on_gpu and each.takes(format)), None)
+    if gpu is None or options.hwaccel == "off" or options.encoder_options or (video.hdr is not None and not gpu.hdr10):
         return codec
-    if reason := missing(gpu):
+    if gpu.refuses(options.crf, options.preset):
+        return codec
+    if reason := gpu.missing(*size, format):
         if options.hwaccel != "auto":
             report.warn(f"encoding with {codec.name} on the CPU, {gpu.name} does not work here: {reason}")
         return codec

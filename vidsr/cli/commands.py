@@ -30,10 +30,10 @@ from vidsr.choose.prepare import (
     with_scale,
 )
 from vidsr.cli import console
-from vidsr.encode.encoder import CODECS
+from vidsr.encode.codecs import AUTO as AUTO_CODECS
+from vidsr.encode.codecs import CODECS
 from vidsr.errors import UsageError, VidsrError
-from vidsr.frames import TimeRange
-from vidsr.machine import GPU_ENCODERS, decoder_missing, encoder_missing
+from vidsr.frames import PixelFormat, TimeRange
 from vidsr.models.checkpoint import installed_models
 from vidsr.mux.stitch import DROP_WORDS, STDOUT, choose_tracks, default_suffix
 from vidsr.proof.verify import verify as verify_files
@@ -42,8 +42,12 @@ from vidsr.run.live import claim_stdout, stream
 from vidsr.run.pipeline import run
 from vidsr.run.stills import SUFFIXES as STILLS
 from vidsr.run.stills import read_still, upscale_still, write_still
+from vidsr.source.nvcodec import decoder_missing
 from vidsr.source.probe import probe as probe_file
 
+_NAMES = ", ".join(f"{c.name} ({', '.join(c.aliases)})" if c.aliases else c.name for c in CODECS.values())
+_CRF = ", ".join(f"{codec.name} {codec.crf:g}" for codec in CODECS.values() if codec.crf is not None)
+_PRESETS = ", ".join(f"{codec.name} {codec.preset}" for codec in CODECS.values() if codec.preset)
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?)")
 
 
@@ -88,9 +92,9 @@ def main(context: click.Context) -> None:
 @click.option("--backend", default="auto", show_default=True, help="auto, tensorrt, cuda or cpu.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True)
 @click.option("--tile", default="auto", show_default=True, metavar="auto|N", help="Work on squares of N source pixels, for small memory; the result is the same.")
-@click.option("--codec", default="auto", show_default=True, help=f"{', '.join(CODECS)}; auto: h264_nvenc or hevc_nvenc (10 bit) where they work, else x264; x265 for HDR10 and 12 bit.")
-@click.option("--crf", type=float, help="Quality; lower is better and larger. [default: x264 17, x265 18, svtav1 24; nvenc: h264 19, hevc 20, av1 26]")
-@click.option("--preset", help="Encoder speed. [default: x264 veryfast, x265 fast, svtav1 8, nvenc p5]")
+@click.option("--codec", default="auto", show_default=True, help=f"{_NAMES}; auto: one on the GPU where it works, else {AUTO_CODECS[0]}, or {AUTO_CODECS[-1]} for HDR10 and 12 bit.")
+@click.option("--crf", type=float, help=f"Quality; lower is better and larger. [default: {_CRF}]")
+@click.option("--preset", help=f"Encoder speed. [default: {_PRESETS}]")
 @click.option("--encoder-option", "encoder_options", multiple=True, metavar="K=V", help="Any other option of the encoder, by FFmpeg's name; repeat it.")
 @click.option("--pixel-format", metavar="NAME", help="Such as yuv420p or yuv420p10le. [default: the source's]")
 @click.option("--threads", type=click.IntRange(1, 64), help="Encoder threads. [default: the cores, shared among the jobs, 16 at most]")
@@ -319,8 +323,9 @@ def probe(file: Path | None, output: Path | None, machine: bool) -> None:
         for name, reason in available_backends().items():
             click.echo(reason or f"{name}: ready")
         click.echo(f"hardware decoding: {decoder_missing() or 'ready'}")
-        for encoder in GPU_ENCODERS:
-            click.echo(f"{encoder}: {encoder_missing(encoder) or 'ready'}")
+        for codec in CODECS.values():
+            if codec.on_gpu:
+                click.echo(f"{codec.name}: {codec.missing(256, 144, PixelFormat('yuv', codec.depths[0], codec.chroma[0])) or 'ready'}")
         return
 
     def show() -> None:

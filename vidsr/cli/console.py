@@ -14,6 +14,7 @@ from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vidsr.encode.codecs import hdr10_codecs
 from vidsr.frames import SourceInfo
 from vidsr.models.checkpoint import ModelInfo
 from vidsr.mux.stitch import Keep
@@ -132,7 +133,7 @@ def print_source(info: SourceInfo) -> None:
     for line in color.assumed:
         print(f"    assumed: {line}")
     if video.hdr:
-        print("  HDR10 metadata: kept with --codec x265 or svtav1")
+        print(f"  HDR10 metadata: kept with --codec {hdr10_codecs()}")
     if video.interlaced:
         print("  interlaced: upscaled as it is, combs and all; deinterlace it first")
     for what in video.lost:

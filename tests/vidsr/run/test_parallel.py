@@ -17,7 +17,7 @@ from tests.media import write_episode
 from vidsr.backends import open_backend
 from vidsr.choose import prepare as jobs
 from vidsr.choose.prepare import Options, choose_jobs, prepare
-from vidsr.encode.encoder import CODECS
+from vidsr.encode.codecs import CODECS
 from vidsr.errors import BackendError, ResumeError
 from vidsr.report import Report
 from vidsr.run.pipeline import Progress, run

@@ -36,7 +36,7 @@ class Codec(ABC):
     presets: tuple[str, ...] = ()  # FFmpeg's names of them
     on_gpu = False
     cpu_equivalent = ""  # of one on the GPU: the name of the codec that does the same without one
-    containers: tuple[str, ...] = ("matroska", "mp4", "mov")  # FFmpeg's names of the muxers it can live in
+    containers: tuple[str, ...] = ("matroska", "mp4", "mov")  # FFmpeg's muxers it can live in; segments are Matroska
     hdr10 = False  # whether `particular` hands on HDR10's static metadata
     environment: Mapping[str, str] = MappingProxyType({})  # variables set before it is opened, where the user has not
     can_stall = False  # whether it has been seen to stand still for ever, so that it has to be watched

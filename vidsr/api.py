@@ -21,10 +21,11 @@ from vidsr.choose.options import is_number as is_number
 from vidsr.choose.prepare import choose_reuse, choose_scale, decide, make_spec
 from vidsr.choose.targets import check_output, default_output, is_still
 from vidsr.choose.targets import targets as targets
-from vidsr.encode.encoder import CODECS as CODECS
+from vidsr.encode.codecs import AUTO as AUTO_CODECS  # noqa: F401
+from vidsr.encode.codecs import CODECS as CODECS
+from vidsr.encode.codecs import hdr10_codecs as hdr10_codecs
 from vidsr.errors import UsageError
 from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat, SourceInfo, TimeRange, Track
-from vidsr.machine import GPU_ENCODERS, decoder_missing, encoder_missing
 from vidsr.models import checkpoint
 from vidsr.models.checkpoint import ModelInfo
 from vidsr.mux.stitch import DROP_WORDS as DROP_WORDS
@@ -42,6 +43,7 @@ from vidsr.run.stills import COLOR as STILL_COLOR
 from vidsr.run.stills import SUFFIXES as STILL_SUFFIXES
 from vidsr.run.stills import read_still, still_format, upscale_still, write_still
 from vidsr.source.colorspec import result_color
+from vidsr.source.nvcodec import decoder_missing
 from vidsr.source.probe import probe as probe_file
 
 Told = Callable[[str], None]
@@ -271,7 +273,10 @@ def installed_models() -> list[ModelInfo]:
 def capabilities() -> dict[str, str | None]:
     """Every backend, the fastest first, and the GPU's codecs: None where it works here, else one line why not."""
     found = {name: reason and reason.removeprefix(f"{name}: ") for name, reason in available_backends().items()}
-    encoders = {name: encoder_missing(name) for name in GPU_ENCODERS}
+    encoders = {
+        codec.name: codec.missing(256, 144, PixelFormat("yuv", codec.depths[0], codec.chroma[0]))
+        for codec in CODECS.values() if codec.on_gpu
+    }  # fmt: skip
     return {**found, "hardware decoding": decoder_missing(), **encoders}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,8 +16,6 @@ from av.stream import Disposition, Stream
 
 from vidsr.errors import SourceError
 from vidsr.frames import StreamInfo
-
-os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints past FFmpeg's log: errors only
 
 STUCK_AFTER = 100_000  # errors in a row; MP4 has one for each sample of a damaged stretch, an hour of sound 170,000
 

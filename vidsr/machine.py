@@ -1,7 +1,6 @@
-"""What this machine has: cores, memory, and the decoder and encoders of an NVIDIA GPU (NVDEC, NVENC).
+"""What this machine has: cores, memory, and in FFmpeg's words what it lacks.
 
-FFmpeg lists GPU codecs on every machine; only opening one tells whether it works. What is tried here is tried once in a
-process. Importing this module imports neither PyAV nor PyTorch.
+Importing this module imports neither PyAV nor PyTorch.
 """
 
 from __future__ import annotations
@@ -9,14 +8,10 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
-GPU_DECODED = ("h264", "hevc", "vp9", "av1")  # their standards leave no rounding to the decoder
-GPU_ENCODERS = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
 _LOG = Lock()
 
 
@@ -67,64 +62,18 @@ def free_memory() -> int:
         return free
 
 
-def gpu_decoder(codec: str, extradata: bytes | None = None, reorder: int = 0) -> Any:
-    """A decoder of `codec`, one of GPU_DECODED, on the GPU; its frames are NV12 or P010 in host memory.
+def why_it_fails(action: Callable[[], object]) -> str | None:
+    """Why `action` fails, in FFmpeg's words, which it tells its log only; None when it does not.
 
-    extradata, reorder: of the stream's own codec context. What the GPU cannot decode is an error of PyAV's, here or at
-    the first packets, never decoded in software instead.
+    PyAV's logging is as before afterwards; but FFmpeg's own printing, which PyAV cannot ask for, is taken for none.
     """
-    import av
-    from av.codec.context import ThreadType
-    from av.codec.hwaccel import HWAccel
-
-    # A CUDA context of its own: FFmpeg refuses the process's primary one when PyTorch has opened it, with other flags.
-    decoder: Any = av.CodecContext.create(codec, "r", HWAccel("cuda", allow_software_fallback=False))
-    if not decoder.is_hwaccel:
-        raise NotImplementedError(f"this FFmpeg has no {codec} decoder for CUDA")
-    decoder.thread_type = ThreadType.NONE
-    if extradata:
-        decoder.extradata = extradata
-    decoder.reorder_depth = reorder
-    return decoder
-
-
-@cache
-def decoder_missing(codec: str = "h264") -> str | None:
-    """One line why `codec` is not decoded on a GPU here; None when the device opens, whatever it makes of a file."""
-    if codec not in GPU_DECODED:
-        return f"{codec} is not decoded on GPUs to the same bits as anywhere else"
-    return _failure(lambda: gpu_decoder(codec))
-
-
-@cache
-def encoder_missing(encoder: str, layout: str = "yuv420p", width: int = 256, height: int = 144) -> str | None:
-    """One line why FFmpeg's `encoder` does not work here, None when it encodes a picture of that layout and size."""
-
-    def encode() -> None:
-        import av
-
-        context: Any = av.CodecContext.create(encoder, "w")
-        context.width, context.height, context.pix_fmt = width, height, layout
-        context.time_base, context.framerate = Fraction(1, 24), Fraction(24)
-        picture = av.VideoFrame(width, height, layout)
-        for plane in picture.planes:
-            plane.update(bytes(plane.buffer_size))
-        picture.pts = 0
-        if not [*context.encode(picture), *context.encode(None)]:
-            raise RuntimeError("it gives no packet")
-
-    return _failure(encode)
-
-
-def _failure(action: Callable[[], object]) -> str | None:
-    """Why `action` fails, in FFmpeg's words, which it tells its log only; None when it does not."""
     import av
     import av.logging
 
     # Messages go through Python for this moment, not longer: see container.py. No decoder with frame threads runs
     # while choices are still being made.
     with _LOG:
-        repeated = av.logging.get_skip_repeated()
+        level, repeated = av.logging.get_level(), av.logging.get_skip_repeated()
         av.logging.set_skip_repeated(False)
         av.logging.set_level(av.logging.ERROR)
         try:
@@ -135,6 +84,5 @@ def _failure(action: Callable[[], object]) -> str | None:
             lines = [text.strip() for _, _, text in said if text.strip()]
             return lines[0].rstrip(".") if lines else str(getattr(error, "strerror", None) or error)
         finally:
-            av.logging.restore_default_callback()
-            av.logging.set_libav_level(av.logging.PANIC)
+            av.logging.set_level(level)
             av.logging.set_skip_repeated(repeated)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.running import ROOT
+from vidsr.encode.codecs import CODECS
 
 GROUND = {"errors", "report", "files", "machine", "frames", "container", "containers"}  # import each other at most
 # Room: what else of vidsr it may import. A name with a dot is one file of another room.
@@ -75,3 +76,11 @@ def test_workshops_do_not_import_each_other(name):
     others = {"train", "engines", "benchmarks"} - {name}
     for path in modules(name):
         assert not {imported.split(".")[0] for imported in imports(path)} & others, path
+
+
+@pytest.mark.parametrize("path", modules("vidsr"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_codecs_are_named_where_they_live(path):
+    names = {*CODECS, *(codec.encoder for codec in CODECS.values())}
+    constants = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+    assert room(path) == "encode" or not names & {str(value) for value in constants}
+    assert room(path) == "encode" or "nvenc" not in path.read_text()

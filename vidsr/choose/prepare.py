@@ -16,19 +16,13 @@ from vidsr.choose.options import SCALES, Hwaccel, Options, Reuse
 from vidsr.choose.samples import stretches
 from vidsr.choose.targets import check_output, default_output
 from vidsr.containers import NAMES
-from vidsr.encode.encoder import (
-    CODECS,
-    Codec,
-    choose_codec,
-    default_threads,
-    encoder_layout,
-    make_settings,
-    result_format,
-)
+from vidsr.encode.codecs import CODECS, choose_codec, find_codec, hdr10_codecs
+from vidsr.encode.codecs.base import Codec
+from vidsr.encode.encoder import EncodeSettings, default_threads
 from vidsr.errors import BackendError, SourceError, UsageError
 from vidsr.files import file_sha256
 from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, StreamInfo, TimeRange
-from vidsr.machine import cores, decoder_missing, encoder_missing, free_memory
+from vidsr.machine import cores, free_memory
 from vidsr.models.checkpoint import load_generator
 from vidsr.mux.stitch import STDOUT, Keep, choose_tracks, output_format
 from vidsr.report import Report
@@ -36,6 +30,7 @@ from vidsr.reuse.stillness import Tolerance, choose_tolerance
 from vidsr.run.job import Job
 from vidsr.source.colorspec import result_color
 from vidsr.source.decode import ONE_THREAD_SAMPLES, decode, gpu_missing
+from vidsr.source.nvcodec import decoder_missing
 from vidsr.source.probe import probe
 
 MOST_JOBS = 8  # chosen unasked
@@ -93,8 +88,8 @@ def decide(
     UsageError when the options do not fit the source or each other, SourceError or OutputError when a file does not.
     """
     span = TimeRange(options.start, None if options.duration is None else options.start + options.duration)
-    if options.codec is not None and options.codec not in CODECS:
-        raise UsageError(f"--codec {options.codec}: choose one of {', '.join(CODECS)}")
+    if options.codec is not None:
+        find_codec(options.codec)
     info = probe(source)
     scale = choose_scale(options, info.video.height)
     output = options.output or default_output(source, scale)
@@ -103,10 +98,10 @@ def decide(
     if not live:
         check_output(source, output, options.overwrite)
     video = info.video
-    codec = CODECS[choose_codec(options.codec or "auto", video)]
-    if codec.name == "ffv1" and container != "matroska":
-        raise UsageError(f"{output}: FFV1 cannot live in {output.suffix}: use .mkv")
-    format = result_format(video.format, codec, options.pixel_format, report)
+    codec = choose_codec(options.codec, video)
+    if container not in codec.containers:
+        raise UsageError(f"{output}: {codec.name} cannot live in {output.suffix}: use .mkv")
+    format = codec.result_format(video.format, options.pixel_format, report)
     _check_size(info, scale, format)
     codec = _choose_encoder(options, scale, codec, video, format, report)
     color = result_color(video.color, format)
@@ -116,9 +111,10 @@ def decide(
         report.warn(f"dropped: {track}")
     spec = make_spec(options, scale, video.format, video.color, format, color)
     workers, threads = choose_jobs(replace(options, jobs=1) if live else options, spec, codec, video)
-    settings = make_settings(
-        codec, options.crf, options.preset, options.encoder_options, video, color, threads, report, live
-    )
+    if video.hdr is not None and not codec.hdr10:
+        report.warn(f"{codec.name} cannot carry HDR10 metadata: it is lost; keep it with --codec {hdr10_codecs()}")
+    asked = options.crf, options.preset, options.encoder_options
+    settings = EncodeSettings(codec.name, codec.encoder, codec.options(*asked, color, video.hdr, threads, live))
     on_gpu = _decodes_on_gpu(options.hwaccel, info, report)
     still = choose_reuse(options.reuse, spec, info, span)
     batch = 4 if spec.name in GPU_BACKENDS else 1
@@ -174,7 +170,7 @@ def choose_jobs(options: Options, spec: BackendSpec, codec: Codec, video: Stream
     wanted = options.jobs or 1
     if options.jobs is None and spec.name in GPU_BACKENDS:
         # An encoder on the GPU needs another beside it only while one begins or ends, and drivers allow few.
-        wanted = 2 if codec.software else max(1, min(MOST_JOBS, cores() // 4))
+        wanted = 2 if codec.on_gpu else max(1, min(MOST_JOBS, cores() // 4))
     threads = options.threads or (default_threads() if wanted == 1 else max(2, min(16, ceil(cores() / wanted))))
     if options.jobs is None and wanted > 1:
         format = spec.result_format
@@ -189,21 +185,18 @@ def _choose_encoder(
 ) -> Codec:
     """`codec`, or for "auto" one on the GPU that works here and takes what was asked for."""
 
-    def missing(codec: Codec) -> str | None:
-        size = video.width * scale, video.height * scale
-        return encoder_missing(codec.encoder, encoder_layout(codec.encoder, format), *size)
-
+    size = video.width * scale, video.height * scale
     if options.codec is not None:
-        if codec.software and (reason := missing(codec)):
-            raise BackendError(f"--codec {codec.name}: {reason}; use --codec {codec.software} or auto")
+        if reason := codec.missing(*size, format):
+            instead = f"--codec {codec.cpu_equivalent} or auto" if codec.cpu_equivalent else "another --codec"
+            raise BackendError(f"--codec {codec.name}: {reason}; use {instead}")
         return codec
-    gpu = CODECS["h264_nvenc" if format.bits == 8 else "hevc_nvenc"]
-    takes = format.family == "yuv" and format.bits in gpu.depths and format.chroma_shift in gpu.chroma
-    takes = takes and options.preset in (None, *gpu.presets) and not options.encoder_options
-    takes = takes and (options.crf is None or options.crf >= 1)
-    if options.hwaccel == "off" or video.hdr is not None or not takes:
+    gpu = next((each for each in CODECS.values() if each.on_gpu and each.takes(format)), None)
+    if gpu is None or options.hwaccel == "off" or options.encoder_options or (video.hdr is not None and not gpu.hdr10):
         return codec
-    if reason := missing(gpu):
+    if gpu.refuses(options.crf, options.preset):
+        return codec
+    if reason := gpu.missing(*size, format):
         if options.hwaccel is not None:
             report.warn(f"encoding with {codec.name} on the CPU, {gpu.name} does not work here: {reason}")
         return codec

@@ -20,6 +20,9 @@ from vidsr import api
 from vidsr.cli import console
 from vidsr.errors import UsageError, VidsrError
 
+_NAMES = ", ".join(f"{c.name} ({', '.join(c.aliases)})" if c.aliases else c.name for c in api.CODECS.values())
+_CRF = ", ".join(f"{codec.name} {codec.crf:g}" for codec in api.CODECS.values() if codec.crf is not None)
+_PRESETS = ", ".join(f"{codec.name} {codec.preset}" for codec in api.CODECS.values() if codec.preset)
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?)")
 
 
@@ -64,9 +67,9 @@ def main(context: click.Context) -> None:
 @click.option("--backend", default="auto", show_default=True, help="auto, tensorrt, cuda or cpu.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True)
 @click.option("--tile", default="auto", show_default=True, metavar="auto|N", help="Work on squares of N source pixels, for small memory; the result is the same.")
-@click.option("--codec", default="auto", show_default=True, help=f"{', '.join(api.CODECS)}; auto: h264_nvenc or hevc_nvenc (10 bit) where they work, else x264; x265 for HDR10 and 12 bit.")
-@click.option("--crf", type=float, help="Quality; lower is better and larger. [default: x264 17, x265 18, svtav1 24; nvenc: h264 19, hevc 20, av1 26]")
-@click.option("--preset", help="Encoder speed. [default: x264 veryfast, x265 fast, svtav1 8, nvenc p5]")
+@click.option("--codec", default="auto", show_default=True, help=f"{_NAMES}; auto: one on the GPU where it works, else {api.AUTO_CODECS[0]}, or {api.AUTO_CODECS[-1]} for HDR10 and 12 bit.")
+@click.option("--crf", type=float, help=f"Quality; lower is better and larger. [default: {_CRF}]")
+@click.option("--preset", help=f"Encoder speed. [default: {_PRESETS}]")
 @click.option("--encoder-option", "encoder_options", multiple=True, metavar="K=V", help="Any other option of the encoder, by FFmpeg's name; repeat it.")
 @click.option("--pixel-format", metavar="NAME", help="Such as yuv420p or yuv420p10le. [default: the source's]")
 @click.option("--threads", type=click.IntRange(1, 64), help="Encoder threads. [default: the cores, shared among the jobs, 16 at most]")

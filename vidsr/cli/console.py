@@ -14,7 +14,7 @@ from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vidsr.api import Keep, ModelInfo, SourceInfo
+from vidsr.api import Keep, ModelInfo, SourceInfo, hdr10_codecs
 from vidsr.api import Progress as Where
 
 PLAIN_LINE_SECONDS = 10.0
@@ -130,7 +130,7 @@ def print_source(info: SourceInfo) -> None:
     for line in color.assumed:
         print(f"    assumed: {line}")
     if video.hdr:
-        print("  HDR10 metadata: kept with --codec x265 or svtav1")
+        print(f"  HDR10 metadata: kept with --codec {hdr10_codecs()}")
     if video.interlaced:
         print("  interlaced: upscaled as it is, combs and all; deinterlace it first")
     for what in video.lost:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -11,189 +12,24 @@ from typing import Any
 
 import av
 import numpy as np
-from numpy._core._multiarray_umath import __cpu_features__
 
+from vidsr.encode.codecs import CODECS
 from vidsr.encode.stall import Stalled, Watched
-from vidsr.errors import EncoderStalled, OutputError, UsageError
+from vidsr.errors import EncoderStalled, OutputError
 from vidsr.files import publish, write_failure
-from vidsr.frames import ColorSpec, Frame, HdrMetadata, PixelFormat, StreamInfo
+from vidsr.frames import ColorSpec, Frame, PixelFormat
 from vidsr.machine import cores
-from vidsr.report import Report
 
 _REORDER_LIMIT = 64  # more than any encoder reorders
-_CAN_STALL = ("libsvtav1",)  # 4.1's threads have been seen to wait for each other for ever, at the last picture
-_420, _422, _444 = (1, 1), (1, 0), (0, 0)
-
-
-@dataclass(frozen=True)
-class Codec:
-    """An encoder vidsr knows how to drive. depths, chroma: what it takes. presets: its own names, in FFmpeg's words.
-
-    software: of an encoder on the GPU, what does the same without one.
-    """
-
-    name: str
-    encoder: str
-    depths: tuple[int, ...]
-    chroma: tuple[tuple[int, int], ...]
-    crf: int | None
-    max_crf: int
-    preset: str | None
-    presets: tuple[str, ...] = ()
-    software: str = ""
-
-
-_NVENC = tuple(f"p{i}" for i in range(1, 8))
-_X26X = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
-CODECS = {
-    codec.name: codec
-    for codec in (
-        Codec("x264", "libx264", (8, 10), (_420, _422, _444), 17, 51, "veryfast", _X26X),
-        Codec("x265", "libx265", (8, 10, 12), (_420, _422, _444), 18, 51, "fast", _X26X),
-        Codec("svtav1", "libsvtav1", (8, 10), (_420,), 24, 63, "8", tuple(str(i) for i in range(14))),
-        Codec("ffv1", "ffv1", (8, 10, 12, 16), (_420, _422, _444), None, 0, None),
-        Codec("h264_nvenc", "h264_nvenc", (8,), (_420, _444), 19, 51, "p5", _NVENC, "x264"),
-        Codec("hevc_nvenc", "hevc_nvenc", (8, 10), (_420,), 20, 51, "p5", _NVENC, "x265"),
-        Codec("av1_nvenc", "av1_nvenc", (8, 10), (_420,), 26, 63, "p5", _NVENC, "svtav1"),
-    )
-}
-
-
-# What lets each picture out at once: nothing waits for pictures that come later. The first dictionary is FFmpeg's, the
-# second part the encoder's own. x264 keeps one picture, to know how long it is shown.
-_X265_LIVE = "rc-lookahead=0:scenecut=0:cutree=0:b-adapt=0:frame-threads=1"
-_NVENC_LIVE = {"bf": "0", "rc-lookahead": "0", "delay": "0", "zerolatency": "1"}
-_LIVE: dict[str, tuple[Mapping[str, str], str]] = {
-    "x264": ({"bf": "0", "rc-lookahead": "0", "thread_type": "slice"}, ""),
-    "x265": ({"bf": "0"}, _X265_LIVE),
-    "svtav1": ({}, "pred-struct=1"),
-    "ffv1": ({}, ""),
-    **dict.fromkeys(("h264_nvenc", "hevc_nvenc", "av1_nvenc"), (_NVENC_LIVE, "")),
-}
 
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """What an encoder is opened with. options: FFmpeg's, threads pinned, since x264's bytes depend on their number."""
+    """What an encoder is opened with. codec: its name in CODECS. encoder: FFmpeg's. options: of Codec.options."""
 
     codec: str
     encoder: str
     options: Mapping[str, str] = field(default_factory=dict)
-
-
-def choose_codec(codec: str, video: StreamInfo) -> str:
-    """`codec`, or for "auto": x264, but x265 where HDR10 metadata or 12 bits would be lost in H.264."""
-    if codec != "auto":
-        return codec
-    return "x265" if video.hdr is not None or video.format.bits > 10 else "x264"
-
-
-def result_format(source: PixelFormat, codec: Codec, wanted: str | None, report: Report) -> PixelFormat:
-    """The pixel format of the result: `wanted`, or the source's as far as `codec` takes it; each loss is said.
-
-    UsageError when `wanted` is not a format `codec` takes.
-    """
-    if wanted is not None:
-        try:
-            format = PixelFormat.from_name(wanted)
-        except ValueError as error:
-            raise UsageError(f"--pixel-format: {error}") from error
-        if format.family != "yuv" or format.bits not in codec.depths or format.chroma_shift not in codec.chroma:
-            names = [PixelFormat("yuv", bits, chroma).name for chroma in codec.chroma for bits in codec.depths]
-            raise UsageError(f"--pixel-format {wanted}: {codec.name} takes {', '.join(names)}")
-        return format
-    chroma = {"yuv": source.chroma_shift, "gray": _420, "rgb": _444}[source.family]
-    if chroma not in codec.chroma:
-        report.warn(f"{codec.name} takes 4:2:0 only: the colour resolution is halved")
-        chroma = codec.chroma[0]
-    bits = max((depth for depth in codec.depths if depth <= source.bits), default=codec.depths[0])
-    if bits < source.bits:
-        report.warn(f"{codec.name} takes {bits} bits at most: the source's {source.bits} bits are reduced")
-    if source.family == "rgb":
-        report.warn("RGB source: the result is YUV 4:4:4, BT.709")
-    return PixelFormat("yuv", bits, chroma)
-
-
-def make_settings(
-    codec: Codec, crf: float | None, preset: str | None, extra: Mapping[str, str], video: StreamInfo,
-    color: ColorSpec, threads: int, report: Report, live: bool = False,
-) -> EncodeSettings:  # fmt: skip
-    """All options of the encoder, resolved. UsageError for a crf, preset or option the encoder does not know.
-
-    live: someone is watching: each picture comes out at once, which costs size, not quality.
-    """
-    # On a GPU: constant quality, which needs the target rate of 0; and x264's distance between keyframes.
-    options = {"rc": "vbr", "b": "0", "g": "250"} if codec.software else {"threads": str(threads)}
-    if codec.crf is not None:
-        value = codec.crf if crf is None else crf
-        lowest = 1 if codec.software else 0  # there, 0 would mean: choose for me
-        if not lowest <= value <= codec.max_crf:
-            raise UsageError(f"--crf {value:g}: {codec.name} takes {lowest} to {codec.max_crf}")
-        options["cq" if codec.software else "crf"] = f"{value:g}"
-    elif crf is not None:
-        raise UsageError(f"--crf: {codec.name} is lossless and takes none")
-    if codec.preset is not None:
-        chosen = preset or codec.preset
-        if chosen not in codec.presets:
-            raise UsageError(f"--preset {chosen}: {codec.name} takes {', '.join(codec.presets)}")
-        options["preset"] = chosen
-    elif preset is not None:
-        raise UsageError(f"--preset: {codec.name} takes none")
-    own: list[str] = []  # of the encoder's own, unlike FFmpeg's
-    if codec.name == "x264" and __cpu_features__.get("AVX512F"):
-        # x264's AVX-512 code for MB-tree reads memory nobody has set: the same frames gave up to 13 different files in
-        # 40 encodes on such a CPU, and one with AVX2, without MB-tree, or without B-frames.
-        own.append("asm=AVX2")
-    if codec.name == "x265":
-        own += ["log-level=none", f"pools={threads}", f"frame-threads={min(threads, 3)}"]
-    elif codec.name == "svtav1":
-        own += [f"lp={min(threads, 6)}"]
-    if color.chroma_location != "left" and codec.name in ("x264", "x265"):
-        own.append(f"chromaloc={ {'center': 1, 'topleft': 2}[color.chroma_location] }")
-    elif color.chroma_location != "left" and codec.software:
-        options["chroma_sample_location"] = color.chroma_location
-    if video.hdr is not None:
-        own += _hdr_options(codec.name, video.hdr, report)
-    if live:
-        soon, own_soon = _LIVE[codec.name]
-        options |= soon
-        own += [own_soon] if own_soon else []
-    known = {option.name for option in _supported_options(codec.encoder)}
-    for key, value_text in extra.items():
-        if key not in known:
-            raise UsageError(f"--encoder-option {key}: {codec.encoder} has no option of that name")
-        if key == f"{codec.name}-params":
-            own.append(value_text)
-        else:
-            options[key] = value_text
-    if own:
-        options[f"{codec.name}-params"] = ":".join(own)
-    return EncodeSettings(codec.name, codec.encoder, options)
-
-
-def _supported_options(encoder: str) -> tuple[Any, ...]:
-    supported = av.CodecContext.create(encoder, "w").supported_options
-    return tuple(supported.generic) + tuple(supported.private)
-
-
-def _hdr_options(codec: str, hdr: HdrMetadata, report: Report) -> list[str]:
-    """HDR10 static metadata in the encoder's own words (PyAV cannot hand it over as side data)."""
-    if codec not in ("x265", "svtav1"):
-        report.warn(f"{codec} cannot carry HDR10 metadata: it is lost; keep it with --codec x265 or svtav1")
-        return []
-    options = ["hdr10=1", "repeat-headers=1"] if codec == "x265" else []
-    if hdr.mastering is not None:
-        if codec == "x265":  # chromaticity in 1/50000, luminance in 1/10000 cd/m²
-            numbers = [str(round(v * (50000 if i < 8 else 10000))) for i, v in enumerate(hdr.mastering)]
-        else:
-            numbers = [f"{float(v):.4f}" for v in hdr.mastering]
-        rx, ry, gx, gy, bx, by, wx, wy, low, high = numbers
-        key = "master-display" if codec == "x265" else "mastering-display"
-        options.append(f"{key}=G({gx},{gy})B({bx},{by})R({rx},{ry})WP({wx},{wy})L({high},{low})")
-    if hdr.content_light is not None:
-        key = "max-cll" if codec == "x265" else "content-light"
-        options.append(f"{key}={hdr.content_light[0]},{hdr.content_light[1]}")
-    return options
 
 
 def encode(
@@ -231,8 +67,10 @@ class Encoder:
                  color: ColorSpec, time_base: Fraction, rate: Fraction, sample_aspect: Fraction,
                  patience: float = 60) -> None:  # fmt: skip
         self.name, self.color, self.time_base = settings.encoder, color, time_base
-        self.layout = encoder_layout(settings.encoder, format)
-        options = dict(settings.options)
+        codec, options = CODECS[settings.codec], dict(settings.options)
+        self.layout = codec.layout(format)
+        for variable, value in codec.environment.items():
+            os.environ.setdefault(variable, value)
         self.stream = container.add_stream(settings.encoder, rate=rate, options=options)
         context = self.stream.codec_context
         context.width, context.height, context.pix_fmt = width, height, self.layout
@@ -244,7 +82,7 @@ class Encoder:
             context.thread_count = int(options["threads"])
         self._labels: dict[int, int] = {}
         self._last: int | None = None
-        self._watched = Watched("encode", patience) if settings.encoder in _CAN_STALL else None
+        self._watched = Watched("encode", patience) if codec.can_stall else None
 
     def encode(self, frame: Frame | None, label: int = 0) -> list[tuple[Any, int]]:
         """The packets that come out as `frame` goes in (None: all that are left), each with its own frame's label.
@@ -330,11 +168,6 @@ class _Writer:
             packet.duration, packet.time_base = 1, Fraction(1, 1000)
             self.written += 1
             self.container.mux(packet)
-
-
-def encoder_layout(encoder: str, format: PixelFormat) -> str:
-    """FFmpeg's name of the pixel format that `encoder` takes `format` in; NVENC knows ten bits as P010 only."""
-    return "p010le" if encoder.endswith("_nvenc") and format.bits == 10 else format.name
 
 
 def _fill(picture: av.VideoFrame, planes: tuple[np.ndarray, ...]) -> None:

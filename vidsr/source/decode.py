@@ -13,8 +13,8 @@ import numpy as np
 from vidsr.container import discard_others, open_input, packets, use_one_thread
 from vidsr.errors import SourceError
 from vidsr.frames import Frame, PixelFormat, StreamInfo
-from vidsr.machine import decoder_missing, gpu_decoder
 from vidsr.report import Report
+from vidsr.source.nvcodec import decoder_missing, gpu_decoder
 
 # Up to this many luma samples a picture decodes at over a thousand a second on one core: a GPU has nothing to save,
 # while each decoder on it costs memory there and the way back to the host.

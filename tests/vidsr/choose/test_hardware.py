@@ -11,18 +11,23 @@ import pytest
 
 from tests.media import write_episode
 from tests.running import quick, upscaled, vidsr
-from vidsr import machine as hardware
 from vidsr.choose import prepare as jobs
 from vidsr.choose.options import Options
 from vidsr.choose.prepare import prepare
-from vidsr.encode.encoder import CODECS, _fill, _supported_options, encode, encoder_layout, make_settings
+from vidsr.encode.codecs import CODECS
+from vidsr.encode.codecs.base import known_options
+from vidsr.encode.encoder import EncodeSettings, _fill, encode
+from vidsr.encode.hardware import encoder_missing
 from vidsr.errors import BackendError, UsageError
 from vidsr.frames import ColorSpec, Frame, HdrMetadata, PixelFormat, StreamInfo
-from vidsr.machine import GPU_ENCODERS, decoder_missing, encoder_missing
 from vidsr.report import Report
 from vidsr.source import decode as decoding
 from vidsr.source.decode import ONE_THREAD_SAMPLES, decode, gpu_missing
+from vidsr.source.nvcodec import decoder_missing
 from vidsr.source.probe import probe
+
+GPU_CODECS = [codec for codec in CODECS.values() if codec.on_gpu]
+GPU_NAMES = [codec.name for codec in GPU_CODECS]
 
 no_gpu = pytest.mark.skipif(decoder_missing() is None, reason="a GPU decodes here")
 YUV420P, YUV420P10 = PixelFormat("yuv", 8, (1, 1)), PixelFormat("yuv", 10, (1, 1))
@@ -52,37 +57,37 @@ def video(path):
 # ---- what works here ------------------------------------------------------------------------------------------------
 
 
+def lacks(codec):
+    return codec.missing(256, 144, YUV420P)
+
+
 @no_gpu
 def test_reasons_are_ffmpegs_in_one_line_and_nothing_else_is_printed(capfd):
-    for probe_ in (decoder_missing, *(lambda e=e: encoder_missing(e) for e in GPU_ENCODERS)):
-        hardware.decoder_missing.cache_clear()
-        hardware.encoder_missing.cache_clear()
+    for probe_ in (decoder_missing, *(lambda c=c: lacks(c) for c in GPU_CODECS)):
+        decoder_missing.cache_clear()
+        encoder_missing.cache_clear()
         for _ in range(2):  # FFmpeg does not repeat itself, we do
             reason = probe_()
             assert reason and "\n" not in reason and "Operation not permitted" not in reason
-    encoder_missing("libx264", "p010le")
+    encoder_missing("libx264", "p010le", 256, 144)
     assert capfd.readouterr() == ("", "")
 
 
 def test_an_encoder_is_tried_with_a_picture_like_those_to_come():
-    assert encoder_missing("libx264", "yuv420p10le") is None
-    assert "p010le" in (encoder_missing("libx264", "p010le") or "")
+    assert encoder_missing("libx264", "yuv420p10le", 256, 144) is None
+    assert "p010le" in (encoder_missing("libx264", "p010le", 256, 144) or "")
     assert encoder_missing("libx264", "yuv420p", 17000, 64)  # wider than H.264 goes
 
 
 def test_what_was_tried_is_known_for_the_process():
-    before = hardware.encoder_missing.cache_info().misses
+    before = encoder_missing.cache_info().misses
     for _ in range(3):
         encoder_missing("libx264", "yuv420p", 320, 176)
-    assert hardware.encoder_missing.cache_info().misses == before + 1
+    assert encoder_missing.cache_info().misses == before + 1
 
 
 def test_codecs_that_leave_room_for_rounding_are_not_trusted():
     assert "mpeg2video" in (decoder_missing("mpeg2video") or "")
-
-
-def test_memory_and_cores():
-    assert hardware.cores() >= 1 and hardware.free_memory() > 1 << 20
 
 
 # ---- asked for, where it does not work ------------------------------------------------------------------------------
@@ -110,9 +115,9 @@ def test_auto_is_off_where_there_is_no_gpu(large, tmp_path):
 def test_demanding_it_says_what_is_missing_and_the_cure(small, tmp_path):
     done = quick(small, "-o", tmp_path / "a.mkv", "--hwaccel", "cuda")
     refused(done, "small.mkv", decoder_missing(), "--hwaccel auto")
-    for name in GPU_ENCODERS:
-        done = vidsr(small, "-o", tmp_path / "a.mkv", "--codec", name, "--backend", "nearest")
-        refused(done, f"--codec {name}", encoder_missing(name), f"--codec {CODECS[name].software}")
+    for codec in GPU_CODECS:
+        done = vidsr(small, "-o", tmp_path / "a.mkv", "--codec", codec.name, "--backend", "nearest")
+        refused(done, f"--codec {codec.name}", lacks(codec), f"--codec {codec.cpu_equivalent}")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -120,8 +125,8 @@ def test_demanding_it_says_what_is_missing_and_the_cure(small, tmp_path):
 def test_the_machine_says_what_it_lacks():
     lines = vidsr("probe", "--machine").stdout.splitlines()
     assert f"hardware decoding: {decoder_missing()}" in lines
-    for name in GPU_ENCODERS:
-        assert f"{name}: {encoder_missing(name)}" in lines
+    for codec in GPU_CODECS:
+        assert f"{codec.name}: {lacks(codec)}" in lines
 
 
 # ---- layouts --------------------------------------------------------------------------------------------------------
@@ -156,7 +161,7 @@ def test_interleaved_chroma_gives_the_same_planes(format, layout, size):
 
 @pytest.mark.parametrize("size", [(64, 48), (70, 46), (71, 47), (1, 1)])
 def test_ten_bits_for_the_encoder_are_the_same_ten_bits(size):
-    assert encoder_layout("hevc_nvenc", YUV420P10) == "p010le" and encoder_layout("libx265", YUV420P10) == "yuv420p10le"
+    assert CODECS["hevc_nvenc"].layout(YUV420P10) == "p010le" and CODECS["x265"].layout(YUV420P10) == "yuv420p10le"
     planes = planes_of(YUV420P10, *size)
     picture = av.VideoFrame(*size, "p010le")
     _fill(picture, planes)
@@ -312,29 +317,28 @@ def test_where_it_was_decoded_does_not_matter_to_resuming(large, gpu, tmp_path):
 # ---- encoding -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", GPU_ENCODERS)
-def test_options_are_ones_the_encoder_has(name):
+@pytest.mark.parametrize("codec", GPU_CODECS, ids=GPU_NAMES)
+def test_options_are_ones_the_encoder_has(codec):
     color = ColorSpec(chroma_location="topleft")
-    known = {option.name: option for option in _supported_options(CODECS[name].encoder)}
-    for preset in (None, *CODECS[name].presets):
-        settings = make_settings(CODECS[name], None, preset, {}, stream_of(YUV420P, 64, 48), color, 4, Report())
-        assert "threads" not in settings.options and {"rc", "cq", "b", "preset"} <= settings.options.keys()
-        for key, value in settings.options.items():
+    known = known_options(codec.encoder)
+    for preset in (None, *codec.presets):
+        options = codec.options(None, preset, {}, color, None, 4)
+        assert "threads" not in options and {"rc", "cq", "b", "preset"} <= options.keys()
+        for key, value in options.items():
             option = known[key]
             if option.choices:
                 assert value in {choice.name for choice in option.choices}
             else:
                 assert option.min <= float(value) <= option.max
-    assert known["cq"].max == CODECS[name].max_crf
-    for layout in {encoder_layout(name, PixelFormat("yuv", bits, (1, 1))) for bits in CODECS[name].depths}:
-        assert layout in {format.name for format in av.Codec(name, "w").video_formats}
+    assert known["cq"].max == codec.crf_range[1]
+    for layout in {codec.layout(PixelFormat("yuv", bits, (1, 1))) for bits in codec.depths}:
+        assert layout in {format.name for format in av.Codec(codec.encoder, "w").video_formats}
 
 
 def test_quality_is_the_users():
     def options(**given):
         asked = {"crf": None, "preset": None, "extra": {}, **given}
-        fixed = {"video": stream_of(YUV420P, 64, 48), "color": ColorSpec(), "threads": 1, "report": Report()}
-        return make_settings(CODECS["hevc_nvenc"], **asked, **fixed).options
+        return CODECS["hevc_nvenc"].options(**asked, color=ColorSpec(), hdr=None, threads=1)
 
     assert options(crf=23.5)["cq"] == "23.5" and options(preset="p7")["preset"] == "p7"
     assert options(extra={"spatial_aq": "1"})["spatial_aq"] == "1"
@@ -345,16 +349,21 @@ def test_quality_is_the_users():
 
 @pytest.fixture
 def encoders(monkeypatch):
-    """Which GPU encoders work; gives what they were asked for."""
+    """Registers GPU codecs of which those named work; gives what they were asked for."""
 
     def work(*names):
         asked = []
 
-        def missing(encoder, layout, width, height):
-            asked.append((encoder, layout, width, height))
-            return None if encoder in names else "no capable device"
+        def stand_in(codec):
+            class Registered(type(codec)):
+                def missing(self, width, height, format):
+                    asked.append((self.encoder, self.layout(format), width, height))
+                    return None if self.name in names else "no capable device"
 
-        monkeypatch.setattr(jobs, "encoder_missing", missing)
+            return Registered()
+
+        for codec in GPU_CODECS:
+            monkeypatch.setitem(CODECS, codec.name, stand_in(codec))
         return asked
 
     return work
@@ -384,14 +393,14 @@ HDR = HdrMetadata(None, (1000, 400))
     ],
 )
 def test_which_encoder_is_taken(small, encoders, monkeypatch, tmp_path, video_, options, chosen):
-    asked = encoders(*GPU_ENCODERS)
+    asked = encoders(*GPU_NAMES)
     info = probe(small)
     monkeypatch.setattr(jobs, "probe", lambda path: replace(info, video=replace(info.video, **video_)))
     report = Report()
     job = prepare(small, Options(output=tmp_path / "a.mkv", scale=4, backend="nearest", **options), report)
     assert job.encoder.codec == job.settings["codec"] == chosen
     said = [line for line in report.lines if "on the GPU" in line]
-    assert len(said) == (chosen in GPU_ENCODERS and "codec" not in options)
+    assert len(said) == (chosen in GPU_NAMES and "codec" not in options)
     assert all("--codec x26" in line for line in said)
     for encoder, layout, *size in asked:
         assert layout == ("p010le" if encoder == "hevc_nvenc" else job.backend.result_format.name)
@@ -444,9 +453,10 @@ def test_the_gpu_decodes_to_the_same_bits(tmp_path, codec, pix_fmt):
     [("h264_nvenc", YUV420P), ("hevc_nvenc", YUV420P), ("hevc_nvenc", YUV420P10), ("av1_nvenc", YUV420P10)],
 )
 def test_the_gpu_encodes_what_it_is_given(tmp_path, name, format):
-    if reason := encoder_missing(name, encoder_layout(name, format)):
+    codec = CODECS[name]
+    if reason := codec.missing(320, 176, format):
         pytest.skip(reason)
-    settings = make_settings(CODECS[name], None, None, {}, stream_of(format, 320, 176), ColorSpec(), 1, Report())
+    settings = EncodeSettings(name, codec.encoder, codec.options(None, None, {}, ColorSpec(), None, 1))
     ramp = [np.add.outer(np.arange(h), np.arange(w)) % 200 + 20 for h, w in format.plane_shapes(320, 176)]
     planes = tuple((plane << format.bits - 8).astype(format.dtype) for plane in ramp)
     path, seen = tmp_path / "a.mkv", []

@@ -26,7 +26,7 @@ from vidsr.backends import open_backend
 from vidsr.choose.options import Options
 from vidsr.choose.prepare import prepare
 from vidsr.choose.targets import targets
-from vidsr.encode.encoder import _LIVE, CODECS, Encoder, _supported_options
+from vidsr.encode.encoder import Encoder
 from vidsr.errors import BackendError, OutputError, UsageError
 from vidsr.frames import Frame
 from vidsr.mux.matroska.details import read_details
@@ -165,12 +165,6 @@ def test_what_the_user_asks_of_the_encoder_wins(tmp_path):
     with av.open(str(piped)) as file:
         packets = [p.pts for p in file.demux(video=0) if p.size]
     assert packets != sorted(packets) and sorted(packets) == [t for t, _ in media.read_numbers(source)]
-
-
-@pytest.mark.parametrize("codec", CODECS)
-def test_live_options_are_known_to_the_encoder(codec):
-    known = {option.name for option in _supported_options(CODECS[codec].encoder)}
-    assert set(_LIVE[codec][0]) <= known
 
 
 def test_sound_and_subtitles_come_beside_the_picture(tmp_path):

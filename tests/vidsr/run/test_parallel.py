@@ -18,7 +18,7 @@ from vidsr.backends import open_backend
 from vidsr.choose import prepare as jobs
 from vidsr.choose.options import Options
 from vidsr.choose.prepare import choose_jobs, prepare
-from vidsr.encode.encoder import CODECS
+from vidsr.encode.codecs import CODECS
 from vidsr.errors import BackendError, ResumeError
 from vidsr.report import Report
 from vidsr.run.job import Progress

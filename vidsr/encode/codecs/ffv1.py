@@ -1,0 +1,17 @@
+"""FFV1, FFmpeg's own lossless codec."""
+
+from __future__ import annotations
+
+from vidsr.encode.codecs.base import YUV420, YUV422, YUV444, Codec
+from vidsr.frames import ColorSpec, HdrMetadata
+
+
+class Ffv1(Codec):
+    name = encoder = "ffv1"
+    depths, chroma = (8, 10, 12, 16), (YUV420, YUV422, YUV444)
+    containers = ("matroska",)
+
+    def particular(
+        self, threads: int, color: ColorSpec, hdr: HdrMetadata | None, live: bool
+    ) -> tuple[dict[str, str], list[str]]:
+        return {}, []  # every picture stands alone and comes out at once

@@ -15,6 +15,7 @@ from vidsr.choose.model import Outlook, choose_model, family_member
 from vidsr.choose.options import SCALES, Hwaccel, Options, Reuse
 from vidsr.choose.samples import stretches
 from vidsr.choose.targets import check_output, default_output
+from vidsr.container import open_input
 from vidsr.containers import NAMES
 from vidsr.encode.codecs import CODECS, choose_codec, find_codec, hdr10_codecs
 from vidsr.encode.codecs.base import Codec
@@ -151,12 +152,16 @@ def choose_reuse(
     if wanted == "exact" or spec.name == "nearest":
         return Tolerance()
     looked_at = []
-    for part in stretches(info, span, (0.0, 0.4, 0.75), SAMPLED):
-        try:
-            frames = decode(info.path, info.video, part.start, part.end, part.seek, Report())
-            looked_at.append(list(islice(frames, SAMPLED)))
-        except SourceError:  # the picture changes its size there, which may be outside the part asked for
-            continue
+    places = stretches(info, span, (0.0, 0.4, 0.75), SAMPLED)
+    with open_input(info.path) as container:
+        for place in places:
+            frames = decode(
+                info.path, info.video, place.start, place.end, place.seek, Report(), container=container
+            )  # fmt: skip
+            try:
+                looked_at.append(list(islice(frames, SAMPLED)))
+            except SourceError:  # the picture changes its size there, which may be outside the part asked for
+                continue
     return choose_tolerance(looked_at, info.video.format)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
+from vidsr.container import open_input
 from vidsr.errors import SourceError
 from vidsr.frames import SourceInfo, TimeRange
 from vidsr.report import Report
@@ -31,7 +32,7 @@ class Part:
 def part_of(info: SourceInfo, span: TimeRange) -> Part:
     """The part `span` of a source."""
     video = info.video
-    first = _first(info, None) or 0
+    first = _first_pictures(info, [None])[0] or 0
     low, high = span.limits(first, video.time_base)
     begin = first if low is None else low
     if info.duration is not None:
@@ -44,7 +45,7 @@ def part_of(info: SourceInfo, span: TimeRange) -> Part:
     return Part(begin, high, frames)
 
 
-def stretches(info: SourceInfo, span: TimeRange, shares: Iterable[float], frames: int) -> list[Segment]:
+def stretches(info: SourceInfo, span: TimeRange, shares: Sequence[float], frames: int) -> list[Segment]:
     """Stretches of about `frames` frames within `span`, none twice, as segments for `decode` and the stages.
 
     shares: of the part's length, where they lie: each begins at the keyframe before, or there if that is outside the
@@ -54,9 +55,8 @@ def stretches(info: SourceInfo, span: TimeRange, shares: Iterable[float], frames
     step = round(frames / video.rate / video.time_base)
     length = round(ASSUMED / video.time_base) if part.end is None else part.end - part.begin
     found: dict[int, Segment] = {}
-    for share in shares:
-        at = part.begin + int(length * share)
-        landed = _first(info, at)
+    places = [part.begin + int(length * share) for share in shares]
+    for at, landed in zip(places, _first_pictures(info, places)):
         if landed is None or landed > at:  # nothing can be read there, or the container's index is wrong
             continue
         start = landed if landed >= part.begin and landed not in found else at
@@ -67,10 +67,15 @@ def stretches(info: SourceInfo, span: TimeRange, shares: Iterable[float], frames
     return list(found.values()) or [whole]
 
 
-def _first(info: SourceInfo, seek: int | None) -> int | None:
-    """The pts of the first picture that decodes from `seek` on; None where none does."""
-    try:
-        with closing(decode(info.path, info.video, None, None, seek, Report())) as frames:  # type: ignore[type-var]
-            return next((frame.pts for frame in frames), None)
-    except SourceError:  # the picture changes its size there
-        return None
+def _first_pictures(info: SourceInfo, places: Sequence[int | None]) -> list[int | None]:
+    """The pts of the first picture that decodes from each place on; None where none does."""
+    found: list[int | None] = []
+    with open_input(info.path) as container:
+        for place in places:
+            frames = decode(info.path, info.video, None, None, place, Report(), container=container)
+            try:
+                with closing(frames):  # type: ignore[type-var]
+                    found.append(next((frame.pts for frame in frames), None))
+            except SourceError:  # the picture changes its size there
+                found.append(None)
+    return found

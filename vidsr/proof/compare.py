@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from math import log10
 from typing import Any
 
 import cv2
 import numpy as np
+from av.container import InputContainer
 
-from vidsr.container import Clock
+from vidsr.container import Clock, open_input
 from vidsr.frames import Frame, PixelFormat, SourceInfo
 from vidsr.report import Report
 from vidsr.source.decode import decode
@@ -63,24 +66,22 @@ def _pairs(before: SourceInfo, after: SourceInfo, old: Clock, new: Clock) -> Ite
         return
     rank = {pts: index for index, pts in enumerate(new.pts)}
     keys = [key for key in new.keyframes if key in rank]
-    for key in keys[:: max(1, len(keys) // (PICTURES // 2))]:
-        # The keyframe itself and one that is predicted from it.
-        index = rank[key]
-        start = old.pts[index]
-        earlier = [k for k in old.keyframes if k <= start]
-        small = _read(before, start, None, earlier[-2] if len(earlier) > 1 else None)
-        large = _read(after, key, None, key)
-        for number, pair in enumerate(zip(small, large)):
-            if number in (0, 3):
-                yield pair
-            if number == 3:
-                break
+    with open_input(before.path) as source, open_input(after.path) as result:
+        for key in keys[:: max(1, len(keys) // (PICTURES // 2))]:
+            # The keyframe itself and one that is predicted from it.
+            start = old.pts[rank[key]]
+            earlier = [k for k in old.keyframes if k <= start]
+            small = _read(before, start, None, earlier[-2] if len(earlier) > 1 else None, source)
+            large = _read(after, key, None, key, result)
+            with closing(small), closing(large):  # type: ignore[type-var]
+                yield from islice(zip(small, large), 0, 4, 3)
 
 
 def _read(
-    info: SourceInfo, start: int | None = None, end: int | None = None, seek: int | None = None
-) -> Iterator[Frame]:
-    return decode(info.path, info.video, start, end, seek, Report())
+    info: SourceInfo, start: int | None = None, end: int | None = None, seek: int | None = None,
+    container: InputContainer | None = None,
+) -> Iterator[Frame]:  # fmt: skip
+    return decode(info.path, info.video, start, end, seek, Report(), container=container)
 
 
 def _moved(a: Any, b: Any) -> float:

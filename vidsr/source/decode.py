@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+from av.container import InputContainer
 
 from vidsr.container import discard_others, open_input, packets, use_one_thread
 from vidsr.errors import SourceError
@@ -29,12 +31,13 @@ class _GpuError(Exception):
 
 def decode(
     path: Path, video: StreamInfo, start: int | None, end: int | None, seek: int | None, report: Report,
-    on_gpu: bool = False,
+    on_gpu: bool = False, container: InputContainer | None = None,
 ) -> Iterator[Frame]:  # fmt: skip
     """Yield the frames with start <= pts < end (time_base units, None: no limit) in the order the decoder gives them.
 
     seek: where to begin decoding, a keyframe well before `start` so that no frame kept refers to one never read; None
     for the file's beginning. What the damage costs is counted in `report`; decoding goes on behind it.
+    container: `path`, opened before by who reads several stretches of it, one after the other; it stays open.
     on_gpu: see `gpu_missing`. Where the GPU fails or damage is seen, the whole stretch is decoded again in software, so
     that a file's frames are the same on every machine; that is counted.
     """
@@ -42,7 +45,7 @@ def decode(
     if on_gpu:
         own = Report(report.warn)
         try:
-            for frame in _between(path, video, start, end, seek, own, on_gpu):
+            for frame in _between(path, video, start, end, seek, own, on_gpu, container):
                 given.add(frame.pts)
                 yield frame
         except _GpuError:
@@ -51,7 +54,7 @@ def decode(
             for what, number in own.counts.items():
                 report.count(what, number)
             return
-    for frame in _between(path, video, start, end, seek, report):
+    for frame in _between(path, video, start, end, seek, report, False, container):
         if frame.pts not in given:
             yield frame
 
@@ -86,7 +89,7 @@ def _same(a: Frame, b: Frame) -> bool:
 
 def _between(
     path: Path, video: StreamInfo, start: int | None, end: int | None, seek: int | None, report: Report,
-    on_gpu: bool = False,
+    on_gpu: bool = False, container: InputContainer | None = None,
 ) -> Iterator[Frame]:  # fmt: skip
     """`decode` in one way or the other; _GpuError ends what the GPU cannot do like the software."""
     landed = False
@@ -94,7 +97,7 @@ def _between(
     def inside(pts: int | None) -> bool:
         return pts is None or ((start is None or pts >= start) and (end is None or pts < end))
 
-    for frame in _decode(path, video, seek, inside, report, on_gpu):
+    for frame in _decode(path, video, seek, inside, report, on_gpu, container):
         if not landed and seek is not None and start is not None and frame.pts > start:
             # The container's index lied and we landed behind the first frame: read from the beginning instead.
             break
@@ -110,12 +113,13 @@ def _between(
         yield frame
     else:
         return
-    yield from _between(path, video, start, end, None, report, on_gpu)
+    yield from _between(path, video, start, end, None, report, on_gpu, container)
 
 
 def _decode(
-    path: Path, video: StreamInfo, seek: int | None, inside: Callable[[int | None], bool], report: Report, on_gpu: bool
-) -> Iterator[Frame]:
+    path: Path, video: StreamInfo, seek: int | None, inside: Callable[[int | None], bool], report: Report, on_gpu: bool,
+    opened: InputContainer | None,
+) -> Iterator[Frame]:  # fmt: skip
     """Every frame from `seek` on.
 
     inside: whether damage at a pts is to be counted; what lies before a segment is counted by the one before it.
@@ -126,9 +130,10 @@ def _decode(
             raise _GpuError(getattr(error, "strerror", None) or str(error)) from error
         report.count("damaged stretches of the source skipped")
 
-    with open_input(path) as container:
+    with open_input(path) if opened is None else nullcontext(opened) as container:
         stream: Any = container.streams[video.index]
-        use_one_thread(stream)
+        if not stream.codec_context.is_open:
+            use_one_thread(stream)
         decoder = _gpu_decoder(stream, video) if on_gpu else stream
         discard_others(container, stream)
         if seek is not None:
@@ -136,6 +141,8 @@ def _decode(
                 container.seek(seek, stream=stream, backward=True, any_frame=False)
             except (av.FFmpegError, OSError):
                 container.seek(0)
+        elif opened is not None:
+            container.seek(0)
         last: int | None = None
         for packet in packets(container, [stream], damaged):
             try:

@@ -128,6 +128,14 @@ class Plan:
         return self.expected.frames / high, self.expected.frames / low
 
     @property
+    def bytes(self) -> int | None:
+        """About how large the result's video will be; None where that is unknown."""
+        expected = self.expected
+        if expected is None or expected.frames is None or expected.speed.frame_bytes is None:
+            return None
+        return round(expected.frames * expected.speed.frame_bytes)
+
+    @property
     def kept(self) -> tuple[Track, ...]:
         """The source's tracks that are copied."""
         return tuple(track for track in self.source.tracks if track.index in self.job.keep.copy)

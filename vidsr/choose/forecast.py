@@ -11,6 +11,7 @@ from math import inf
 from threading import Lock
 
 from vidsr.backends.base import Backend, BackendSpec
+from vidsr.encode.encoder import Discarded
 from vidsr.errors import EncoderStalled, SourceError
 from vidsr.frames import FrameBatch
 from vidsr.machine import busy_seconds, cores
@@ -33,12 +34,13 @@ class Speed:
 
     seconds: a frame, as measured in each of several stretches; never empty, all above 0. busy: other programs had the
     cores meanwhile. partial: there was time for whole pictures only, or for a piece of one; what stands still is
-    faster.
+    faster. frame_bytes: of the result, on average; None where that is not known.
     """
 
     seconds: tuple[float, ...]
     busy: bool = False
     partial: bool = False
+    frame_bytes: float | None = None
 
     @property
     def fps(self) -> float:
@@ -68,18 +70,18 @@ def measure(
             return Speed((whole,), others.busy, partial=True)
         rounds = [stretches[i : i + job.workers] for i in range(0, len(stretches), job.workers)]
         if device:  # libraries choose kernels in the first round, and work is recorded
-            _frame_seconds(job, rounds[0], backend, time.perf_counter() + seconds)
+            _frame_seconds(job, rounds[0], backend, time.perf_counter() + seconds, Discarded())
         found: list[tuple[float, bool]] = []
-        begin, others = time.perf_counter(), _Others()
+        begin, others, encoded = time.perf_counter(), _Others(), Discarded()
         for chosen in rounds:
-            one = _frame_seconds(job, chosen, backend, begin + 2 * seconds)
+            one = _frame_seconds(job, chosen, backend, begin + 2 * seconds, encoded)
             found += [] if one is None else [one]
             if time.perf_counter() - begin > seconds * (1 if len(found) > 1 else 2):
                 break
         counted = tuple(value for value, first in found if not first)
         if found and not counted:
             return Speed(tuple(value for value, _ in found), others.busy, partial=True)
-        return Speed(counted, others.busy) if counted else None
+        return Speed(counted, others.busy, frame_bytes=encoded.frame_bytes()) if counted else None
 
 
 class _Others:
@@ -95,16 +97,17 @@ class _Others:
 
 
 def _frame_seconds(
-    job: Job, chosen: Sequence[Segment], backend: Backend, end: float
+    job: Job, chosen: Sequence[Segment], backend: Backend, end: float, encoded: Discarded
 ) -> tuple[float, bool] | None:  # fmt: skip
     """(seconds a frame of these stretches, worked on as the run would: those of all workers at once; whether there was
-    time for first frames only); None where nothing decodes. end: when to stop, by the clock of `perf_counter`."""
+    time for first frames only); None where nothing decodes. end: when to stop, by the clock of `perf_counter`.
+    encoded: counts what comes of it."""
     backend_lock = Lock()
 
     def frames_a_second(segment: Segment, go_on: Callable[[], None]) -> tuple[float, bool]:
         times = [time.perf_counter()]
         try:
-            with closing(segment_stages(job, segment, None, backend, Report(), backend_lock)) as stages:
+            with closing(segment_stages(job, segment, encoded, backend, Report(), backend_lock)) as stages:
                 for _ in stages:
                     times.append(time.perf_counter())
                     if times[-1] > end:

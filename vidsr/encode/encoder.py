@@ -20,6 +20,7 @@ from vidsr.files import publish, write_failure
 from vidsr.frames import ColorSpec, Frame, PixelFormat
 from vidsr.machine import cores
 
+KEYFRAME_DISTANCE = 250  # of most encoders, frames
 _REORDER_LIMIT = 64  # more than any encoder reorders
 
 
@@ -32,29 +33,51 @@ class EncodeSettings:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
+class Discarded:
+    """In a file's place: what is encoded is counted and thrown away."""
+
+    def __init__(self) -> None:
+        self._keyframes: list[int] = []
+        self._others: list[int] = []
+
+    def write(self, data: bytes) -> int:
+        return len(data)
+
+    def count(self, packet: Any) -> None:
+        (self._keyframes if packet.is_keyframe else self._others).append(packet.size)
+
+    def frame_bytes(self) -> float | None:
+        """Bytes a frame, on average over a long file, in which keyframes are rare; None where too little is known."""
+        if not self._keyframes or not self._others:
+            return None
+        shares = ((self._keyframes, 1 / KEYFRAME_DISTANCE), (self._others, 1 - 1 / KEYFRAME_DISTANCE))
+        return sum(share * sum(sizes) / len(sizes) for sizes, share in shares)
+
+
 def encode(
-    frames: Iterable[Frame], path: Path | None, settings: EncodeSettings, format: PixelFormat, color: ColorSpec,
+    frames: Iterable[Frame], path: Path | Discarded, settings: EncodeSettings, format: PixelFormat, color: ColorSpec,
     time_base: Fraction, rate: Fraction, sample_aspect: Fraction,
 ) -> Iterator[Frame]:  # fmt: skip
     """Encode `frames` into a Matroska file that appears at `path` only when it is whole; yield each frame taken.
 
-    No frames, no file: a stretch of the source may be damaged from end to end. path None: the file is thrown away as it
-    is written, by who only wants to know how long it takes.
+    No frames, no file: a stretch of the source may be damaged from end to end. Discarded in the path's place: there is
+    none either, for who only wants to know how long it takes and how large it gets.
 
     The file's timestamps are ranks (0, 1, 2, … milliseconds), not times: Matroska would round times to milliseconds,
     and the true ones are the journal's. The encoder sees the true ones, for its rate control. OutputError when the
     disk is full or the encoder refuses.
     """
-    partial = path and path.with_name(path.name + ".part")
+    partial = path if isinstance(path, Discarded) else path.with_name(path.name + ".part")
     writer = _Writer(partial, settings, format, color, time_base, rate, sample_aspect)
     try:
         for frame in frames:
             writer.write(frame)
             yield frame
-        if writer.finish() and path and partial:
+        if writer.finish() and not isinstance(path, Discarded) and not isinstance(partial, Discarded):
             publish(partial, path)
     except (av.FFmpegError, OSError) as error:
-        raise OutputError(write_failure(path or Path("measuring"), f"{settings.encoder} failed", error)) from error
+        name = Path("measuring") if isinstance(path, Discarded) else path
+        raise OutputError(write_failure(name, f"{settings.encoder} failed", error)) from error
     finally:
         writer.abandon()
 
@@ -117,17 +140,10 @@ class Encoder:
         return picture
 
 
-class _Nowhere:
-    """A file for PyAV to write to that keeps nothing."""
-
-    def write(self, data: bytes) -> int:
-        return len(data)
-
-
 class _Writer:
-    """One encoder and its file, opened with the first frame, which tells the size. path None: nothing is kept."""
+    """One encoder and its file, opened with the first frame, which tells the size."""
 
-    def __init__(self, path: Path | None, *encoder: Any) -> None:
+    def __init__(self, path: Path | Discarded, *encoder: Any) -> None:
         self.path, self.encoder_arguments = path, encoder
         self.container: Any = None
         self.taken = self.written = 0
@@ -135,7 +151,8 @@ class _Writer:
     def write(self, frame: Frame) -> None:
         if self.container is None:
             height, width = frame.planes[0].shape
-            self.container = av.open(str(self.path) if self.path else _Nowhere(), "w", format="matroska")
+            target = self.path if isinstance(self.path, Discarded) else str(self.path)
+            self.container = av.open(target, "w", format="matroska")
             settings, *described = self.encoder_arguments
             self.encoder = Encoder(self.container, settings, width, height, *described)
         self.taken += 1
@@ -158,7 +175,7 @@ class _Writer:
                 container.close()
             except (av.FFmpegError, OSError):
                 pass  # closing after a failed write fails again
-        if self.path:
+        if not isinstance(self.path, Discarded):
             self.path.unlink(missing_ok=True)
 
     def _mux(self, packets: list[tuple[Any, int]]) -> None:
@@ -167,6 +184,8 @@ class _Writer:
             packet.pts, packet.dts = rank, self.written - _REORDER_LIMIT
             packet.duration, packet.time_base = 1, Fraction(1, 1000)
             self.written += 1
+            if isinstance(self.path, Discarded):
+                self.path.count(packet)
             self.container.mux(packet)
 
 

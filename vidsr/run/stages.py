@@ -19,7 +19,7 @@ from typing import Any
 
 from vidsr.backends import open_backend
 from vidsr.backends.base import Backend, Pending
-from vidsr.encode.encoder import encode
+from vidsr.encode.encoder import Discarded, encode
 from vidsr.errors import EncoderStalled
 from vidsr.files import file_sha256
 from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat, SourceInfo
@@ -79,7 +79,7 @@ def _make_once(
 
 
 def segment_stages(
-    job: Job, segment: Segment, path: Path | None, backend: Backend, report: Report,
+    job: Job, segment: Segment, path: Path | Discarded, backend: Backend, report: Report,
     backend_lock: AbstractContextManager[Any] | None = None, counts: ReuseCounts | None = None,
 ) -> Generator[Frame, None, None]:  # fmt: skip
     """The stages of one segment, composed. Yields each frame as the encoder has taken it. path: see `encode`. The rest:

@@ -10,7 +10,7 @@ from itertools import islice
 from math import ceil
 from pathlib import Path
 
-from vidsr.backends import GPU_BACKENDS, choose_backend, fallbacks
+from vidsr.backends import backend_kind, choose_backend, fallbacks
 from vidsr.backends.base import BackendSpec
 from vidsr.choose.model import AUTO, choose_model, family_member
 from vidsr.choose.samples import stretches
@@ -26,12 +26,11 @@ from vidsr.encode.encoder import (
 from vidsr.errors import BackendError, OutputError, SourceError, UsageError
 from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, StreamInfo, TimeRange
 from vidsr.machine import cores, decoder_missing, encoder_missing, free_memory
-from vidsr.models.checkpoint import MOST_SCALE, load_generator
+from vidsr.models.checkpoint import MOST_SCALE, model_scale, weights_sha256
 from vidsr.mux.stitch import STDOUT, choose_tracks, default_suffix, output_format
 from vidsr.report import Report
 from vidsr.reuse.stillness import Tolerance, choose_tolerance
 from vidsr.run.pipeline import WHOLE, Job
-from vidsr.run.segments import file_sha256
 from vidsr.run.stills import SUFFIXES as STILLS
 from vidsr.source.colorspec import result_color
 from vidsr.source.decode import ONE_THREAD_SAMPLES, decode, gpu_missing
@@ -102,10 +101,10 @@ def with_scale(options: Options) -> Options:
     wanted = options.scale
     if wanted and wanted not in SCALES:
         raise UsageError(f"--scale {wanted}: choose a number from {SCALES[0]} to {SCALES[-1]}")
-    if options.backend == "nearest":
+    if options.backend != "auto" and not backend_kind(options.backend).needs_model:
         return replace(options, scale=wanted or 4)
     model = family_member(options.model, wanted)
-    most = int(load_generator(model.path).scale)  # type: ignore[arg-type]
+    most = model_scale(model.path)
     if wanted > most:
         raise UsageError(f"--scale {wanted}: {model.name} enlarges {most} times: leave --scale out, or change --model")
     return replace(options, scale=wanted or most)
@@ -129,7 +128,7 @@ def make_spec(
 ) -> BackendSpec:
     """The backend to open. options: of `with_scale`. UsageError for an unknown model or backend."""
     name = choose_backend(options.backend, options.precision)
-    model = "" if name == "nearest" else str(family_member(options.model, options.scale).path)
+    model = str(family_member(options.model, options.scale).path) if backend_kind(name).needs_model else ""
     instead = fallbacks(name) if options.backend == "auto" else ()
     return BackendSpec(
         name, model, options.scale, source_format, source_color, format, color, options.tile, options.precision, instead
@@ -174,7 +173,7 @@ def prepare(
     )
     on_gpu = _decodes_on_gpu(options.hwaccel, info, report)
     still = choose_reuse(options.reuse, spec, info, span)
-    batch = 4 if spec.name in GPU_BACKENDS else 1
+    batch = backend_kind(spec.name).batch_size
     job = Job(
         info, output, spec, settings, keep, span, batch, workers, on_gpu, still, options.restart, options.overwrite,
         options.check,
@@ -186,7 +185,7 @@ def prepare(
             say(outlook.line(datetime.now()))
     remembered = {
         "scale": options.scale, "model": Path(spec.model).stem or "none",
-        "weights": file_sha256(Path(spec.model)) if spec.model else "",
+        "weights": weights_sha256(spec.model) if spec.model else "",
         "reuse": "off" if still is None else asdict(still),
         "codec": codec.name, "encoder_options": dict(settings.options), "pixel_format": format.name,
         "color": asdict(color), "start": span.start, "end": span.end,
@@ -204,7 +203,7 @@ def choose_reuse(wanted: str, spec: BackendSpec, info: SourceInfo, span: TimeRan
         raise UsageError(f"--reuse {wanted}: choose auto, exact or off")
     if wanted == "off":
         return None
-    if wanted == "exact" or spec.name == "nearest":
+    if wanted == "exact" or not spec.model:
         return Tolerance()
     looked_at = []
     for part in stretches(info, span, (0.0, 0.4, 0.75), SAMPLED):
@@ -224,7 +223,7 @@ def choose_jobs(options: Options, spec: BackendSpec, codec: Codec, video: Stream
     from the memory that is free just now.
     """
     wanted = options.jobs or 1
-    if options.jobs is None and spec.name in GPU_BACKENDS:
+    if options.jobs is None and backend_kind(spec.name).device == "gpu":
         # An encoder on the GPU needs another beside it only while one begins or ends, and drivers allow few.
         wanted = 2 if codec.software else max(1, min(MOST_JOBS, cores() // 4))
     threads = options.threads or (default_threads() if wanted == 1 else max(2, min(16, ceil(cores() / wanted))))

@@ -17,7 +17,7 @@ import click
 from click_default_group import DefaultGroup
 
 import vidsr
-from vidsr.backends import available_backends, open_backend
+from vidsr.backends import BACKENDS, available_backends, open_backend
 from vidsr.choose.model import AUTO, FAMILY
 from vidsr.choose.prepare import (
     SCALES,
@@ -33,7 +33,7 @@ from vidsr.cli import console
 from vidsr.encode.encoder import CODECS
 from vidsr.errors import UsageError, VidsrError
 from vidsr.frames import TimeRange
-from vidsr.machine import GPU_ENCODERS, decoder_missing, encoder_missing
+from vidsr.machine import GPU_ENCODERS, decoder_missing, encoder_missing, keep_memory
 from vidsr.models.checkpoint import installed_models
 from vidsr.mux.stitch import DROP_WORDS, STDOUT, choose_tracks, default_suffix
 from vidsr.proof.verify import verify as verify_files
@@ -75,6 +75,7 @@ def main(context: click.Context) -> None:
     vidsr episode.mkv -o - | mpv -       watch it while it is made
     vidsr upscale --help                 all options
     """
+    keep_memory()
     context.obj = context.with_resource(_Signals())
 
 
@@ -85,7 +86,7 @@ def main(context: click.Context) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace a result that exists.")
 @click.option("--restart", is_flag=True, help="Throw unfinished work away instead of going on with it.")
 @click.option("--model", default=AUTO, show_default=True, help=f"{', '.join(FAMILY)}; auto: the best of these that keeps up with the source on this machine; best: the best for episodes. Or another installed model (see `vidsr models`), or a .pth or .safetensors file.")
-@click.option("--backend", default="auto", show_default=True, help="auto, tensorrt, cuda or cpu.")
+@click.option("--backend", default="auto", show_default=True, help=f"auto: the fastest that runs here; or one of {', '.join(BACKENDS)}.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True)
 @click.option("--tile", default="auto", show_default=True, metavar="auto|N", help="Work on squares of N source pixels, for small memory; the result is the same.")
 @click.option("--codec", default="auto", show_default=True, help=f"{', '.join(CODECS)}; auto: h264_nvenc or hevc_nvenc (10 bit) where they work, else x264; x265 for HDR10 and 12 bit.")

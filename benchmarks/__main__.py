@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import click
 
 from vidsr.errors import VidsrError
+from vidsr.machine import keep_memory
 
 COMMANDS = {
     "fps": "speed.fps", "gpu": "gpu.command", "peers": "peers.command", "quality": "quality.command",
@@ -51,6 +52,7 @@ def _unusable(name: str, missing: str) -> click.Command:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Measure vidsr on this machine."""
+    keep_memory()
 
 
 if __name__ == "__main__":

@@ -169,17 +169,18 @@ def _build_ahead(want: Wanted, targets: tuple[str, ...], output: Path | None) ->
 
 def _build_here(want: Wanted, verify: bool) -> list[StoredEngine]:
     """By the backend itself, as `vidsr` would: made pictures of each size go through it."""
-    from vidsr.backends.tensorrt.body import open_tensorrt, sizes, tensorrt_missing
+    from vidsr.backends.tensorrt.body import engine_body, open_with, sizes, tensorrt_missing
     from vidsr.frames import Frame, FrameBatch
 
     if reason := tensorrt_missing():
         raise BackendError(f"{reason}; for cards of other machines use build --target")
-    backend = open_tensorrt(want.spec, _say, verify)
+    body = engine_body(_say, verify)
+    backend = open_with(body, want.spec, _say)
     try:
         for width, height in sizes(want.width, want.height, backend.context or 0):
             frame = Frame(made_planes(want.spec.source_format, width, height))
             backend(FrameBatch((frame,), want.spec.source_format, want.spec.source_color))
-        built = [stored for stored in backend.engines.values() if stored is not None]
+        built = [stored for stored in body.engines.values() if stored is not None]
     finally:
         backend.close()
     if not built:

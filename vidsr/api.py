@@ -11,6 +11,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from vidsr.backends import BACKENDS as BACKENDS
 from vidsr.backends import available_backends, open_backend
 from vidsr.backends.base import Backend, BackendSpec
 from vidsr.choose.model import FAMILY as FAMILY
@@ -26,6 +27,7 @@ from vidsr.encode.codecs import CODECS as CODECS
 from vidsr.encode.codecs import hdr10_codecs as hdr10_codecs
 from vidsr.errors import UsageError
 from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat, SourceInfo, TimeRange, Track
+from vidsr.machine import keep_memory as keep_memory
 from vidsr.models import checkpoint
 from vidsr.models.checkpoint import ModelInfo
 from vidsr.mux.stitch import DROP_WORDS as DROP_WORDS

@@ -22,6 +22,8 @@ from benchmarks.speed.fps import CLIP_FRAMES, Bench, measure, result
 from benchmarks.speed.inside import device_alone
 from benchmarks.speed.measure import GPU_BATCH, Effort, make_batches, model_only, open_on, plain_spec
 from benchmarks.speed.memory import rss
+from vidsr.backends.cuda import KIND as CUDA
+from vidsr.backends.tensorrt.body import KIND as ENGINES
 from vidsr.frames import FrameBatch
 from vidsr.run.stages import upscale
 
@@ -73,10 +75,10 @@ def fps(trial: Trial) -> Found:
     bench, before = trial.bench, load()
     length = 24 if trial.rehearsal else CLIP_FRAMES["cuda"]
     models, sizes = (MODELS[:1], TINY) if trial.rehearsal else (MODELS, SIZES)
-    reason, lacking = _no_tensorrt(), no_av()
+    reason, lacking = ENGINES.available(), no_av()
     trial.keep(tensorrt=f"not measured: {reason}" if reason else "measured too")
     trial.keep(decode_to_encode=f"not measured: {lacking}" if lacking else "measured too")
-    passes = [(name, around) for name in ("cuda", "tensorrt")[: 1 if reason else 2] for around in (False, True)[: 1 if lacking else 2]]
+    passes = [(name, around) for name in (CUDA.name, *(() if reason else (ENGINES.name,))) for around in (False, True)[: 1 if lacking else 2]]
     rows: dict[tuple[Any, ...], Found] = {}
     for (name, around), size, model in product(passes, sizes, models):
         key = (name, model, size)
@@ -87,7 +89,7 @@ def fps(trial: Trial) -> Found:
             return measure(bench, name, model, source, around, rows.get(key))
 
         what = f"{model} on {name}, {size[0]}x{size[1]}{', decode to encode' if around else ''}"
-        needed = 30 if around and size == SIZES[-1] else 40 if name == "tensorrt" and not around else 8
+        needed = 30 if around and size == SIZES[-1] else 40 if name == ENGINES.name and not around else 8
         found = trial.attempt(what, needed, work)
         if "model_only" in found:
             rows[key] = found
@@ -95,14 +97,6 @@ def fps(trial: Trial) -> Found:
             trial.add("without", {"what": what, **found})
         trial.keep(**result(bench, list(rows.values()), before))
     return {} if rows or trial.failures else {"left out": "no time for any measurement"}
-
-
-def _no_tensorrt() -> str | None:
-    try:
-        from vidsr.backends.tensorrt.body import tensorrt_missing
-    except ImportError as error:
-        return f"tensorrt: {error}"
-    return tensorrt_missing()
 
 
 def execution(trial: Trial) -> Found:
@@ -129,7 +123,7 @@ def _execute(trial: Trial, source: Source, model: str, way: str) -> tuple[Found,
         torch.compiler.set_stance("force_eager")  # the same way, without minutes of a C++ compiler
         bench.note("in the rehearsal torch.compile compiles nothing")
     start = time.perf_counter()
-    backend = open_on(plain_spec("cuda", model, 4, source), bench.device, bench.note, way)
+    backend = open_on(plain_spec(CUDA.name, model, 4, source), bench.device, bench.note, way)
     try:
         batches = make_batches(source, GPU_BATCH)
         for _ in range(backend.in_flight):  # each lane has its own graph
@@ -155,7 +149,7 @@ def compared(batch: FrameBatch, reference: FrameBatch) -> Found:
 def memory(trial: Trial) -> Found:
     """What is held at ten moments of a run of thousands of frames, on the device and in the host."""
     source, device = drawn(*(TINY if trial.rehearsal else SIZES)[0], GPU_BATCH * 3, None), trial.bench.device
-    backend = open_on(plain_spec("cuda", "fast", 4, source), device, trial.bench.note)
+    backend = open_on(plain_spec(CUDA.name, "fast", 4, source), device, trial.bench.note)
     batches = make_batches(source, GPU_BATCH)
     pieces = 3 if trial.rehearsal else 100
 
@@ -187,7 +181,7 @@ def clip(trial: Trial) -> Found:
     bench = trial.bench
     size, length = (TINY[0], RATE) if trial.rehearsal else (SIZES[0], CLIP_SECONDS * RATE)
     source = drawn(*size, length, bench.folder)
-    options = ["--backend", "cpu" if trial.rehearsal else "cuda", "--model", "fast", "--overwrite"]
+    options = ["--backend", "cpu" if trial.rehearsal else CUDA.name, "--model", "fast", "--overwrite"]
     start = time.monotonic()
     command = [sys.executable, "-m", "vidsr", str(source.path), "-o", str(bench.folder / "result.mkv"), *options]
     code, said = run_command(command, trial.deadline.left - 2)
@@ -197,6 +191,6 @@ def clip(trial: Trial) -> Found:
     if code != 0:
         return {"failed": "it did not end in time" if code is None else f"exit code {code}: {said.splitlines()[-1:]}"}
     trial.keep(seconds=seconds, fps=length / seconds)
-    row = trial.attempt("its stages", 12, lambda: measure(bench, "cuda", "fast", source))
+    row = trial.attempt("its stages", 12, lambda: measure(bench, CUDA.name, "fast", source))
     return {"stages": {key: row[key] for key in ("stage_ms", "bound_by", "share_of_slower", "end_to_end", "workers",
                                                   "encoder", "left out", "failed") if key in row}}  # fmt: skip

@@ -15,6 +15,7 @@ from benchmarks.common.pictures import Source, drawn
 from benchmarks.gpu.trial import Found, Trial
 from benchmarks.speed.measure import GPU_BATCH, make_batches, plain_spec, speed
 from benchmarks.speed.roof import stopwatch
+from vidsr.backends.cuda import KIND as CUDA
 from vidsr.backends.planes import PlaneGenerator, exactly
 from vidsr.backends.tensorrt.compiler import Engine, Package, build, find_package
 from vidsr.errors import BackendError
@@ -51,7 +52,7 @@ def tensorrt(trial: Trial) -> Found:
 
 
 def _try(trial: Trial, package: Package, source: Source, model: str, target: str) -> Found:
-    device, spec = trial.bench.device, plain_spec("cuda", model, 4, source)
+    device, spec = trial.bench.device, plain_spec(CUDA.name, model, 4, source)
     planes = PlaneGenerator(load_generator(spec.model), spec, "fp16", device)
     shape = (GPU_BATCH, 3, source.height, source.width)
     start = time.monotonic()

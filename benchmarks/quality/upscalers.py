@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from benchmarks.peers.folder import ENGINE, PEERS, environment, install
 from benchmarks.quality.subjects import enlarged
 from vidsr.errors import UsageError, VidsrError
 from vidsr.models.architectures import Compact
-from vidsr.models.checkpoint import find_model, installed_models, load_generator
+from vidsr.models.checkpoint import find_model, installed_models, load_generator, weights_sha256
 
 BICUBIC = "bicubic"
 PRECISION = "fp32"  # the same pictures on every CPU
@@ -76,12 +75,12 @@ def our_models(names: Sequence[str]) -> tuple[list[Upscaler], list[str]]:
         except VidsrError as error:
             lines.append(str(error))
             continue
-        native = int(generator.scale)  # type: ignore[arg-type]
+        native = generator.scale
         scales = {4: (4, 2) if isinstance(generator, Compact) else (4,), 2: (2,)}.get(native)
         if scales is None:
             lines.append(f"{info.path}: enlarges by {native}; those that do by 4 or by 2 are measured")
             continue
-        digest = hashlib.sha256(info.path.read_bytes()).hexdigest()
+        digest = weights_sha256(info.path)
         found[info.name] = Upscaler(info.name, info.name, scales, digest, _opener(info.path), native)
     return [found[name] for name in sorted(found)], lines
 

@@ -30,8 +30,8 @@ from benchmarks.reuse.measure import (
 )  # fmt: skip
 from benchmarks.reuse.picture import find_example, write_picture
 from benchmarks.speed.measure import in_turns, plain_spec
-from vidsr.backends import choose_backend, open_backend
-from vidsr.choose.prepare import GPU_BACKENDS, Options, choose_reuse, prepare
+from vidsr.backends import backend_kind, choose_backend, open_backend
+from vidsr.choose.prepare import Options, choose_reuse, prepare
 from vidsr.errors import SourceError
 from vidsr.report import Report
 from vidsr.reuse.reuse import reuse as reused
@@ -128,7 +128,7 @@ def measure_moving(kind: str, model: str, repeats: int) -> dict[str, Any]:
     pictures = tuple(moving_frames(kind, *MOVING_SIZE, MOVING_FRAMES))
     name = choose_backend()
     spec = plain_spec(name, model, 4, Source(kind, *MOVING_SIZE, pictures, YUV420, BT601))
-    groups = list(batches(pictures, 4 if name in GPU_BACKENDS else 1, YUV420, BT601))
+    groups = list(batches(pictures, backend_kind(name).batch_size, YUV420, BT601))
     with closing(open_backend(spec)) as backend:
         list(upscale(groups[:2], backend))
         ways = {"off": lambda: list(upscale(groups, backend)), "reuse": lambda: list(reused(groups, backend, NARROWEST))}

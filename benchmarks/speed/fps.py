@@ -19,6 +19,7 @@ from benchmarks.speed.inside import device_alone, planes_of
 from benchmarks.speed.measure import GPU_BATCH, Effort, make_batches, model_only, open_on, plain_spec
 from benchmarks.speed.memory import peak_alone, peak_rss
 from benchmarks.speed.roof import Cost, Peaks, frame_cost, measure_peaks
+from vidsr.backends import BACKENDS, backend_kind, choose_backend
 from vidsr.backends.base import BackendSpec
 from vidsr.backends.cpu import TorchBackend
 from vidsr.backends.cuda import CudaBackend
@@ -50,7 +51,7 @@ class Sizes(click.ParamType):
 class Bench:
     """What all measurements of a run share. notes: what the backends said of things that made them slower.
 
-    device: what "cuda" runs on; the CPU in rehearsals. around: what was measured of decoders and encoders.
+    device: what backends of GPUs run on; the CPU in rehearsals. around: what was measured of decoders and encoders.
     """
 
     folder: Path
@@ -77,7 +78,7 @@ class Bench:
 
 
 @click.command()
-@click.option("--backend", type=click.Choice(["auto", "tensorrt", "cuda", "cpu"]), default="auto", show_default=True)
+@click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True)
 @click.option("--model", "models", multiple=True, default=("fast",), show_default=True, help="Repeat it for several.")
 @click.option("--size", "sizes", type=Sizes(), help=f"Of the source.  [default: {SIZES}]")
 @click.option("--clip", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Measure with this file instead.")
@@ -91,15 +92,15 @@ def fps(
     repeats: int, seconds: float, save: bool, output: Path,
 ) -> None:  # fmt: skip
     """Measure frames a second of each model at each size, by itself, stage by stage, and from decoding to encoding."""
-    from vidsr.backends import choose_backend
-
     name = choose_backend(backend)
+    if not backend_kind(name).needs_model:
+        raise click.UsageError(f"--backend {name}: runs no model; name one that does")
     if clip and sizes:
         raise click.UsageError("--size: the size is the one of --clip; give one of both")
     if clip and (reason := no_av()):
         raise click.UsageError(f"--clip: {reason}")
     before = {**load(), **gpu_state()}
-    device = torch.device("cpu" if name == "cpu" else "cuda")
+    device = torch.device("cpu" if backend_kind(name).device == "cpu" else "cuda")
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), device, Effort(seconds, repeats), scale)
         wanted: Iterable[tuple[int, int]] = sizes or Sizes().convert(SIZES, None, None)
@@ -138,7 +139,7 @@ def measure(
     job = None
     if around and source.path is not None:
         job = plan_job(source, "cpu" if bench.rehearsal else name, model, bench.scale, bench.folder)
-        if bench.rehearsal and name != "cpu":
+        if bench.rehearsal and backend_kind(name).device == "gpu":
             job = replace(job, workers=2, batch_size=GPU_BATCH)
     spec = replace(job.backend if job else plain_spec(name, model, bench.scale, source), name=name)
     on_gpu = bench.device.type == "cuda"
@@ -166,7 +167,7 @@ def measure(
     finally:
         backend.close()
     if not on_gpu and not earlier:
-        alone = {"left out": "a rehearsal"} if name != "cpu" else peak_alone(model, bench.scale, source.width, source.height)
+        alone = {"left out": "a rehearsal"} if backend_kind(name).device == "gpu" else peak_alone(model, bench.scale, source.width, source.height)
         row["memory"] = alone
     cost = frame_cost(spec, source.width, source.height, row["precision"], row["batch"])
     return conclude(row, bench.peaks_of(row["precision"]), cost)
@@ -176,7 +177,7 @@ def _alone(
     bench: Bench, spec: BackendSpec, model: str, source: Source, backend: CudaBackend | TorchBackend
 ) -> dict[str, Any]:
     """The figures of a backend without anything around it."""
-    batches = make_batches(source, 1 if spec.name == "cpu" else GPU_BATCH)
+    batches = make_batches(source, backend_kind(spec.name).batch_size)
     whole = model_only(backend, batches, bench.effort)
     stages = device_alone(backend, batches[0], bench.effort)
     dtype = planes_of(backend).generator.dtype

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from statistics import median
 from typing import Any
@@ -12,16 +12,17 @@ from typing import Any
 import torch
 
 from benchmarks.common.pictures import Source
+from vidsr.backends import open_backend
 from vidsr.backends.base import Backend, BackendSpec, Notify
 from vidsr.backends.cpu import TorchBackend
-from vidsr.backends.cuda import CudaBackend
-from vidsr.backends.gpu import cuda_missing
+from vidsr.backends.cuda import KIND as CUDA
+from vidsr.backends.cuda import CudaBackend, TorchBody
 from vidsr.errors import BackendError
 from vidsr.frames import FrameBatch
 from vidsr.models.checkpoint import find_model, load_generator
 from vidsr.run.stages import upscale
 
-GPU_BATCH = 4  # as vidsr.choose.prepare chooses
+GPU_BATCH = CUDA.batch_size
 
 
 @dataclass(frozen=True)
@@ -88,16 +89,18 @@ def plain_spec(name: str, model: str, scale: int, source: Source) -> BackendSpec
 def open_on(
     spec: BackendSpec, device: torch.device, notify: Notify | None = None, execution: str = "graph"
 ) -> CudaBackend | TorchBackend:
-    """The backend of `spec` on `device`: "cuda" also on the CPU, for rehearsals. BackendError where it cannot run."""
-    if spec.name == "cuda":
-        if device.type == "cuda" and (reason := cuda_missing()):
-            raise BackendError(reason)
-        return CudaBackend(load_generator(spec.model), spec, notify, device, execution)
-    if spec.name == "cpu":
-        return TorchBackend(load_generator(spec.model), spec, notify)
-    from vidsr.backends.tensorrt.body import open_tensorrt
+    """The backend of `spec`; that of PyTorch on GPUs also on the CPU, for rehearsals. BackendError where it cannot run.
 
-    return open_tensorrt(spec, notify)
+    execution: of PyTorch on GPUs: "graph", "eager" or "compile" (torch.compile of the convolutions, then a graph).
+    """
+    if spec.name == CUDA.name and (device.type == "cpu" or execution != "graph"):
+        if device.type != "cpu" and (reason := CUDA.available()):
+            raise BackendError(reason)
+        body = TorchBody(compiled=execution == "compile")
+        return CudaBackend(load_generator(spec.model), spec, notify, device, body, execution != "eager")
+    opened = open_backend(replace(spec, instead=()), notify)
+    assert isinstance(opened, CudaBackend | TorchBackend)
+    return opened
 
 
 def make_batches(source: Source, size: int) -> list[FrameBatch]:

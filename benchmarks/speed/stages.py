@@ -28,6 +28,7 @@ from vidsr.backends import open_backend
 from vidsr.backends.cpu import TorchBackend
 from vidsr.choose.prepare import Options, prepare
 from vidsr.frames import Frame, FrameBatch
+from vidsr.models.base import Generator
 from vidsr.report import Report
 from vidsr.run.job import Job
 from vidsr.run.pipeline import run
@@ -171,10 +172,10 @@ def _memory_table(rows: list[dict[str, Any]]) -> list[str]:
 # --- colour ----------------------------------------------------------------------------------------------------------
 
 
-class Identity(nn.Module):
+class Identity(Generator):
     """Nearest neighbour as a generator: whatever changes is the fault of the way to RGB and back."""
 
-    scale, radius = 4, 1
+    scale, radius = 4, 1  # type: ignore[assignment]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return nn.functional.interpolate(x, scale_factor=4, mode="nearest")

@@ -36,7 +36,6 @@ from train.run.pairs import CleanPairs, VideoPairs
 from train.run.run import publish
 from vidsr.models.architectures import Compact
 from vidsr.models.checkpoint import load_generator, save_generator
-from vidsr.models.fold import fold
 
 CPU = torch.device("cpu")
 
@@ -184,7 +183,7 @@ def test_validation_and_evaluation_at_2x(pack: Pack) -> None:
     assert {pair.scale for pair in pairs} == {2}
     # Weights that enlarge by 4 are measured as they are used: reduced by area.
     fourfold = stirred(Compact(8, 1)).eval()
-    records, pictures = judge(pairs[0], [Method("Bicubic"), Method("four", fold(fourfold))], CPU)
+    records, pictures = judge(pairs[0], [Method("Bicubic"), Method("four", fourfold.folded())], CPU)
     assert pictures["four"].shape == pairs[0].highres.shape and {record.region for record in records} >= {"whole"}
 
 

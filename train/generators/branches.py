@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from vidsr.models.architectures import Compact
+from vidsr.models.base import Generator
 
 _EXPANSION = 2  # times the channels, between E and T
 
@@ -47,7 +48,7 @@ def branch(generator: Compact) -> Compact:
 
 
 @torch.no_grad()
-def merged(generator: nn.Module) -> nn.Module:
+def merged(generator: Generator) -> Generator:
     """A copy of `generator`, its branches added up to plain convolutions; without branches just a copy.
 
     Not by removing the parametrizations from a deep copy: it shares a class with what it is a copy of, which would lose

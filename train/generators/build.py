@@ -13,17 +13,17 @@ from train.options import Options
 from train.run.pairs import Teacher
 from vidsr.errors import VidsrError
 from vidsr.models.architectures import Compact, SRResNet
+from vidsr.models.base import Generator
 from vidsr.models.checkpoint import find_model, installed_models, load_generator
-from vidsr.models.fold import fold
 
 
-def build_generator(options: Options, load: bool = True) -> tuple[nn.Module, str]:
+def build_generator(options: Options, load: bool = True) -> tuple[Generator, str]:
     """The generator of `options`, and what it starts as: a weights file, "interpolation" or "scratch".
 
     load: False where a checkpoint's weights replace the first ones anyway, which may be gone by then.
     ValueError for a start that does not exist or is another generator's.
     """
-    fresh: nn.Module = SRResNet(options.blocks)
+    fresh: Generator = SRResNet(options.blocks)
     if options.generator == "compact":
         fresh = Compact(options.channels, options.layers, options.scale)
     generator, start = _start(fresh, options.init, load)
@@ -33,7 +33,7 @@ def build_generator(options: Options, load: bool = True) -> tuple[nn.Module, str
     return generator, start
 
 
-def _start(fresh: nn.Module, init: str, load: bool) -> tuple[nn.Module, str]:
+def _start(fresh: Generator, init: str, load: bool) -> tuple[Generator, str]:
     start = init
     if start == "auto":
         start = _installed_start(fresh) or "interpolation"
@@ -93,7 +93,7 @@ def load_teacher(options: Options, device: torch.device) -> Teacher | None:
     if options.teacher is None:
         return None
     try:
-        teacher = fold(load_generator(find_model(options.teacher).path))
+        teacher = load_generator(find_model(options.teacher).path).folded()
     except VidsrError as error:
         raise ValueError(f"--teacher {options.teacher}: {error}") from None
     times, rest = divmod(teacher.scale, options.scale)
@@ -114,16 +114,16 @@ def untrained(start: str) -> bool:
     return start in ("interpolation", "scratch")
 
 
-def _installed_start(fresh: nn.Module) -> str | None:
+def _installed_start(fresh: Generator) -> str | None:
     """The installed model shaped like `fresh`, one trained without a critic before any other; None without any."""
     fitting = [model for model in installed_models() if _kind(load_generator(model.path)) == _kind(fresh)]
     fitting.sort(key=lambda model: (model.metadata.get("recipe", "resnet") != "resnet", model.name))
     return fitting[0].name if fitting else None
 
 
-def _kind(generator: nn.Module) -> str:
+def _kind(generator: Generator) -> str:
     """Such as "srresnet (blocks 8, channels 64, scale 4)"."""
-    details = ", ".join(f"{name} {value}" for name, value in generator.hyperparameters.items())  # type: ignore
+    details = ", ".join(f"{name} {value}" for name, value in generator.hyperparameters.items())
     return f"{generator.NAME} ({details})"
 
 

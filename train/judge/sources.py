@@ -19,7 +19,6 @@ from train.degrade.recipe import SCALE, apply, draw_good, draw_worn, upscale_bic
 from vidsr.backends.tiles import in_tiles
 from vidsr.errors import ModelError, VidsrError
 from vidsr.models.checkpoint import find_model, installed_models, load_generator
-from vidsr.models.fold import fold
 
 SEED = 2004  # of the degradations pictures are judged with: the same ones for ever
 SOURCES = {"none": "clean", "video": "compressed", "worn": "worn"}
@@ -126,7 +125,7 @@ def _everything(scale: int) -> list[tuple[str, str]]:
 
 def _load(name: str, what: str, device: torch.device | str, scale: int) -> Method:
     path = find_model(what).path
-    generator = fold(load_generator(path)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    generator = load_generator(path).folded().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.no_grad():
         probe = generator(torch.full((1, 3, 16, 16), 0.5, device=device))
     if probe.shape[2] % (16 * scale):

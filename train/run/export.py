@@ -7,17 +7,16 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from torch import nn
-
 from train.judge.validation import Figures, Validation
 from train.options import Options
+from vidsr.models.base import Generator
 from vidsr.models.checkpoint import save_generator
 
 HALF_LOSS = 0.02  # dB of PSNR that weights in FP16 may cost at most
 
 
 def export(
-    generator: nn.Module, path: Path, options: Options, steps: int, minutes: float, metrics: Figures,
+    generator: Generator, path: Path, options: Options, steps: int, minutes: float, metrics: Figures,
     validation: Validation, say: Callable[[str], None],
 ) -> None:  # fmt: skip
     """Write `generator` (FP32) to `path`, with its history; beside it X.fp16.safetensors where that costs < 0.02 dB.

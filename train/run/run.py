@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast
-from torch import Tensor, nn
+from torch import Tensor
 
 from train.data.pack import Pack
 from train.generators.branches import merged
@@ -31,6 +31,7 @@ from train.run.journal import Journal
 from train.run.pairs import Teacher, open_pairs
 from train.run.signals import StopSignals
 from vidsr.backends.planes import cpu_has_bf16
+from vidsr.models.base import Generator
 
 LOOK = 20  # steps between two looks at the numbers: each look makes the device wait
 FLATTEST = 0.1  # a generator whose pictures have less than this share of the originals' contrast has collapsed
@@ -88,7 +89,7 @@ class Run:
         minutes = None if given.minutes is None else self.seconds / 60 + given.minutes
         return replace(saved, steps=steps, minutes=minutes)
 
-    def prepare(self, average: nn.Module, **parts: Any) -> list[Any]:
+    def prepare(self, average: Generator, **parts: Any) -> list[Any]:
         """Put networks and optimisers where they belong and into the state of the checkpoint, if there is one.
 
         Returns `parts` in order, wrapped for several processes where there are several.

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import warnings
 from dataclasses import replace
 
-from vidsr.backends.base import Backend, BackendSpec, Notify
+from vidsr.backends.base import Backend, BackendKind, BackendSpec, Notify
 from vidsr.errors import BackendError, UsageError
 
-GPU_BACKENDS = ("tensorrt", "cuda")
-_NAMES = ("tensorrt", "cuda", "cpu", "nearest")  # "auto" takes the first of these that runs here, and never nearest
+# The fastest first: "auto" takes the first that runs here. Each is the KIND of a module, imported when it is asked for.
+BACKENDS = {
+    "tensorrt": "vidsr.backends.tensorrt.body",
+    "cuda": "vidsr.backends.cuda",
+    "cpu": "vidsr.backends.cpu",
+    "nearest": "vidsr.backends.nearest",
+}
+
+
+def backend_kind(name: str) -> BackendKind:
+    """What is known of a backend, whether it runs here or not.
+
+    UsageError for a name that is none; BackendError, with the cure, where what its module imports is not installed.
+    """
+    if name not in BACKENDS:
+        raise UsageError(f"backend {name!r}: use auto or one of {', '.join(BACKENDS)}")
+    try:
+        kind = importlib.import_module(BACKENDS[name]).KIND
+    except ModuleNotFoundError as error:
+        title = {"torch": "PyTorch"}.get(str(error.name), error.name)
+        raise BackendError(f"{name}: {title} is not installed: pip install {error.name}") from error
+    assert isinstance(kind, BackendKind) and kind.name == name
+    return kind
 
 
 def open_backend(spec: BackendSpec, notify: Notify | None = None) -> Backend:
@@ -28,37 +49,23 @@ def open_backend(spec: BackendSpec, notify: Notify | None = None) -> Backend:
 
 
 def _open(spec: BackendSpec, notify: Notify | None) -> Backend:
-    if spec.name not in _NAMES:
-        raise UsageError(f"backend {spec.name!r}: use one of {', '.join(_NAMES)}")
-    reason = available_backends()[spec.name]
-    if reason:
+    kind = backend_kind(spec.name)
+    if reason := kind.available():
         raise BackendError(reason)
-    if spec.name == "nearest":
-        from vidsr.backends.nearest import NearestBackend
+    return kind.open(spec, notify)
 
-        return NearestBackend(spec)
-    if spec.name == "cpu":
-        from vidsr.backends.cpu import open_cpu
 
-        return open_cpu(spec, notify)
-    if spec.name == "cuda":
-        from vidsr.backends.cuda import open_cuda
-
-        return open_cuda(spec, notify)
-    from vidsr.backends.tensorrt.body import open_tensorrt
-
-    return open_tensorrt(spec, notify)
+def why_not(name: str) -> str | None:
+    """One line why a backend cannot run here, or None when it can. UsageError for a name that is none."""
+    try:
+        return backend_kind(name).available()
+    except BackendError as error:
+        return str(error)
 
 
 def available_backends() -> dict[str, str | None]:
     """Every backend, the fastest first: None when it runs here, else one line why not."""
-    if importlib.util.find_spec("torch") is None:
-        missing = "PyTorch is not installed: pip install torch"
-        return {name: None if name == "nearest" else f"{name}: {missing}" for name in _NAMES}
-    from vidsr.backends.gpu import cuda_missing
-    from vidsr.backends.tensorrt.body import tensorrt_missing
-
-    return {"tensorrt": tensorrt_missing(), "cuda": cuda_missing(), "cpu": None, "nearest": None}
+    return {name: why_not(name) for name in BACKENDS}
 
 
 def choose_backend(name: str = "auto", precision: str = "auto") -> str:
@@ -66,21 +73,24 @@ def choose_backend(name: str = "auto", precision: str = "auto") -> str:
 
     UsageError for a name that is none; BackendError, with the reason, for one that cannot run here.
     """
-    backends = available_backends()
     if name == "auto":
-        unfit = {"nearest"} if precision in ("auto", "fp16") else {"nearest", "tensorrt"}  # engines are fp16
-        name = next((n for n in _NAMES if n not in unfit and backends[n] is None), "cpu")
-    if name not in backends:
-        raise UsageError(f"backend {name!r}: use auto or one of {', '.join(_NAMES)}")
-    reason = backends[name]
-    if reason:
+        found = _chosen_unasked(tuple(BACKENDS))
+        if not found:  # the slowest has the fewest needs
+            raise BackendError([reason for reason in available_backends().values() if reason][-1])
+        fit = [one for one in found if precision in ("auto", *backend_kind(one).precisions)]
+        return (fit or found[-1:])[0]  # where none has that precision, the last says so when it is opened
+    if reason := why_not(name):
         raise BackendError(reason)
     return name
 
 
 def fallbacks(name: str) -> tuple[str, ...]:
     """The slower backends that run here, the fastest first: what "auto" goes on with where `name` fails to open."""
-    if name not in _NAMES[:-1]:
+    names = tuple(BACKENDS)
+    if name not in names or not backend_kind(name).chosen_unasked:
         return ()
-    backends = available_backends()
-    return tuple(other for other in _NAMES[_NAMES.index(name) + 1 : -1] if backends[other] is None)
+    return _chosen_unasked(names[names.index(name) + 1 :])
+
+
+def _chosen_unasked(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if why_not(name) is None and backend_kind(name).chosen_unasked)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from vidsr.frames import ColorSpec, FrameBatch, PixelFormat
 
@@ -16,7 +16,7 @@ Pending = Callable[[], FrameBatch]  # waits for a batch that was submitted, and 
 class BackendSpec:
     """Everything needed to open a backend, here or in another process: small, frozen, picklable.
 
-    name: "tensorrt", "cuda", "cpu" or "nearest".
+    name: one of `vidsr.backends.BACKENDS`.
     model: path of the weights; "" for a backend without any.
     scale: the size of the result over the source, 2 or more; a generator of a larger scale is reduced by area.
     source_format, source_color: of the batches that come in.
@@ -37,6 +37,35 @@ class BackendSpec:
     tile: int = 0
     precision: str = "auto"
     instead: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BackendKind:
+    """What is known of a backend before it is opened: each describes itself, as KIND in its module.
+
+    available: one line why it cannot run here, with the cure; None when it can.
+    open: the backend of a spec, ready to be called. BackendError where it cannot run, ModelError for weights that
+        cannot be loaded, UsageError for a scale or a precision that cannot be had; notify: see `open_backend`.
+    device: "cpu", whose cores the encoders need, too, or "gpu", which leaves them to those.
+    precisions: what it may be asked for besides "auto"; none where there is no choice and it takes any word.
+    patch: see `Backend`, of all that it opens.
+    batch_size: how many frames it is best given at once.
+    needs_model: whether it runs a generator; one that does not loses nothing of the source, and opens without weights.
+    chosen_unasked: whether "auto" may mean it.
+    measured_by: where opening it takes minutes, the name of another on the same device that is no faster and stands in
+        while it is still open which model is taken; "" for itself.
+    """
+
+    name: str
+    available: Callable[[], str | None]
+    open: Callable[[BackendSpec, Notify | None], Backend]
+    device: Literal["cpu", "gpu"] = "cpu"
+    precisions: tuple[str, ...] = ()
+    patch: int = 0
+    batch_size: int = 1
+    needs_model: bool = True
+    chosen_unasked: bool = True
+    measured_by: str = ""
 
 
 class Backend(Protocol):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import warnings
-from functools import cache
 from typing import Any
 
 import torch
-from torch import nn
 
-from vidsr.backends.base import BackendSpec, Immediate, Notify
+from vidsr.backends.base import BackendKind, BackendSpec, Immediate, Notify
 from vidsr.backends.planes import PlaneGenerator, available_bytes, choose_precision, cpu_has_bf16, model_name, tensor
 from vidsr.backends.tiles import activation_bytes, auto_tile
 from vidsr.frames import Frame, FrameBatch
+from vidsr.models.base import Generator
 from vidsr.models.checkpoint import load_generator
 
 _CPU = torch.device("cpu")
@@ -41,11 +38,10 @@ class TorchBackend(Immediate):
     of what the core's bf16 units can do, so what was left to gain lay after the last of them: see fused.py.
     """
 
-    def __init__(self, generator: nn.Module, spec: BackendSpec, notify: Notify | None = None) -> None:
-        _keep_memory()
+    def __init__(self, generator: Generator, spec: BackendSpec, notify: Notify | None = None) -> None:
         self.spec, self.scale = spec, spec.scale
         self._notify = notify or (lambda message: warnings.warn(message, RuntimeWarning, stacklevel=3))
-        precision = choose_precision(spec.precision, "cpu", getattr(generator, "lacks", frozenset()))
+        precision = choose_precision(spec.precision, "cpu", generator.lacks)
         self._precision = precision
         if precision == "bf16" and not cpu_has_bf16():
             self._notify("this CPU has no bf16 arithmetic: precision bf16 is slower here than fp32")
@@ -89,15 +85,4 @@ class TorchBackend(Immediate):
         return Frame(tuple(plane[0].numpy() for plane in planes), frame.pts, frame.duration)
 
 
-@cache
-def _keep_memory() -> None:
-    """Have glibc keep the memory that large tensors leave, for the next frame's.
-
-    It would give each back to the system and get it anew, page by page: 65,000 faults a frame of 720x480 at 4x, 13 %
-    of the time there, 21 % at 1280x720, 4 % at 480x270. One arena, because those of other threads end at 64 MiB. What
-    the process holds at most stays the same. Other C libraries do as they like.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is not None:
-        for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-8, 1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX
-            mallopt(parameter, value)
+KIND = BackendKind("cpu", lambda: None, open_cpu, precisions=("bf16", "fp32"))

@@ -11,17 +11,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vidsr.backends.base import BackendSpec, Notify, Pending
-from vidsr.backends.gpu import cuda_missing, device_name, explained
+from vidsr.backends.base import BackendKind, BackendSpec, Notify, Pending
+from vidsr.backends.gpu import cuda_errors_explained, cuda_missing, device_name
 from vidsr.backends.planes import PlaneGenerator, available_bytes, choose_precision, model_name, tensor
 from vidsr.backends.tiles import activation_bytes, auto_tile
 from vidsr.errors import BackendError, first_line
 from vidsr.frames import Frame, FrameBatch
+from vidsr.models.base import Generator
 from vidsr.models.checkpoint import load_generator
 
 LANES = 3  # one batch uploads, one computes, one downloads
@@ -42,35 +43,84 @@ def open_cuda(spec: BackendSpec, notify: Notify | None = None) -> CudaBackend:
     return CudaBackend(load_generator(spec.model, notify), spec, notify)
 
 
+class Body(Protocol):
+    """What runs the convolutions of a CudaBackend, all the rest of which stays as it is. Of one backend only.
+
+    name: of the backend that this makes it, as `settle` says it.
+    """
+
+    name: str
+
+    def precision(self, requested: str, device: torch.device, lacks: frozenset[str]) -> str:
+        """What the convolutions compute in, "fp32", "bf16" or "fp16". UsageError for a request that cannot be met."""
+        ...
+
+    def attach(self, generator: Generator, planes: PlaneGenerator, precision: str, notify: Notify) -> str:
+        """Take over `planes.generator.body`, once; what it is, for people: "fp16", with more before it.
+
+        generator: as it was before `planes` folded it, float32. notify: told what makes the work slower, later on.
+        """
+        ...
+
+    def prepare(self, inputs: Sequence[Tensor], tile: int) -> None:
+        """Before the first work on such planes, on the stream for computing: real ones, [N, rows, columns] each, that
+        are given to the generator in tiles of that size, or whole for 0."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds of the device."""
+        ...
+
+
+class TorchBody:
+    """The convolutions by PyTorch's kernels. compiled: by what torch.compile makes of them, to compare with."""
+
+    name = "cuda"
+
+    def __init__(self, compiled: bool = False) -> None:
+        self._compiled = compiled
+
+    def precision(self, requested: str, device: torch.device, lacks: frozenset[str]) -> str:
+        return choose_precision(requested, device.type, lacks)
+
+    def attach(self, generator: Generator, planes: PlaneGenerator, precision: str, notify: Notify) -> str:
+        if self._compiled:
+            planes.generator.body.compile(mode="max-autotune-no-cudagraphs", dynamic=False)
+        return precision
+
+    def prepare(self, inputs: Sequence[Tensor], tile: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class CudaBackend:
     """A generator on one NVIDIA GPU. See `vidsr.backends.base.Backend` for what it promises.
 
-    generator: see `PlaneGenerator`.
     notify: told, in one line, of each thing that makes the work slower than asked for; `warnings.warn` by default.
     device: the CPU does the same work without streams and graphs, for tests of all the rest.
-    execution: "graph"; or, to compare with, "eager" or "compile" (torch.compile of the convolutions, then a graph).
+    body: what runs the convolutions; PyTorch by default.
+    graphs: False, to compare with: kernels are started one by one.
     """
 
     in_flight = LANES
     patch = 64
 
     def __init__(
-        self, generator: nn.Module, spec: BackendSpec, notify: Notify | None = None,
-        device: torch.device | None = None, execution: str = "graph",
+        self, generator: Generator, spec: BackendSpec, notify: Notify | None = None,
+        device: torch.device | None = None, body: Body | None = None, graphs: bool = True,
     ) -> None:  # fmt: skip
         self.spec, self.scale = spec, spec.scale
         self._notify = notify or (lambda message: warnings.warn(message, RuntimeWarning, stacklevel=3))
         self._device = device or torch.device("cuda", torch.cuda.current_device())
-        precision = choose_precision(spec.precision, self._device.type, getattr(generator, "lacks", frozenset()))
-        self._precision = precision
-        with explained(self._device):
-            self._planes = PlaneGenerator(generator, spec, precision, self._device)
+        self._body: Body = body or TorchBody()
+        self._precision = self._body.precision(spec.precision, self._device, generator.lacks)
+        with cuda_errors_explained(self._device):
+            self._planes = PlaneGenerator(generator, spec, self._precision, self._device)
             self._bytes = activation_bytes(self._planes.generator)
-            if execution == "compile":
-                self._planes.generator.body.compile(mode="max-autotune-no-cudagraphs", dynamic=False)
+            runs = self._body.attach(generator, self._planes, self._precision, self._notify)
             # What others' networks do between their kernels cannot be known: some ask the device for numbers.
             known = self._planes.generator.radius is not None
-            self._graphs = execution != "eager" and known and self._device.type == "cuda"
+            self._graphs = graphs and known and self._device.type == "cuda"
             self._streams = _Streams(self._device)
             if self._device.type == "cuda":
                 torch.cuda.synchronize(self._device)  # the weights were sent on another stream
@@ -81,7 +131,7 @@ class CudaBackend:
         self._fits: dict[tuple[int, int], tuple[int, int]] = {}
         self._parked: tuple[int, int | None, list[Lane]] = (0, None, [])
         self.context = self._planes.context
-        self.description = f"{device_name(self._device)}, {precision}, {model_name(spec)}"
+        self.description = f"{device_name(self._device)}, {runs}, {model_name(spec)}"
 
     def __call__(self, batch: FrameBatch) -> FrameBatch:
         return self.submit(batch)()
@@ -92,7 +142,7 @@ class CudaBackend:
             raise ValueError(f"batch: got {batch.format.name}, expected {self.spec.source_format.name}")
         parts: list[_Job] = []
         done = 0
-        with explained(self._device):
+        with cuda_errors_explained(self._device):
             while done < len(batch):
                 try:
                     self._make_lanes(batch)
@@ -104,7 +154,7 @@ class CudaBackend:
         result_format, result_color = self.spec.result_format, self.spec.result_color
 
         def result() -> FrameBatch:
-            with explained(self._device):
+            with cuda_errors_explained(self._device):
                 frames = tuple(frame for part in parts for frame in part.frames())
             return FrameBatch(frames, result_format, result_color)
 
@@ -115,10 +165,11 @@ class CudaBackend:
         side = self.patch + 2 * (self.context or 0)
         patches, _ = self._fitting(min(side, width), min(side, height))
         batch = f"{chunk} frames, {patches} patches"
-        return {"backend": self.spec.name, "precision": self._precision, "tile": tile, "batch": batch}
+        return {"backend": self._body.name, "precision": self._precision, "tile": tile, "batch": batch}
 
     def close(self) -> None:
         self._drop_lanes()
+        self._body.close()
         del self._planes
 
     def _make_lanes(self, batch: FrameBatch) -> None:
@@ -205,10 +256,12 @@ class CudaBackend:
     def _prepare(self, lane: Lane) -> None:
         """The first time in a lane: what libraries choose at their first call, room for the result, the graph.
 
-        The input is already a real batch. Graphs share one pool of memory: they run one after the other on one stream
-        and leave nothing behind there but their outputs, which the lanes keep.
+        The input is already a real batch. Graphs share one pool of memory, and each may write wherever an earlier one
+        left nothing alive; so the result is copied out of it, to where no replay writes: it is still being downloaded
+        while the next lane's graph runs.
         """
-        outputs = self._enlarge(lane.inputs)
+        self._body.prepare(lane.inputs, self._tile or 0)
+        lane.outputs = self._enlarge(lane.inputs)
         if self._graphs:
             self._enlarge(lane.inputs)
             torch.cuda.current_stream().synchronize()
@@ -217,7 +270,7 @@ class CudaBackend:
             try:
                 # Other threads encode meanwhile; only what this one does may end up in the graph.
                 with torch.cuda.graph(graph, self._pool, self._streams.compute, capture_error_mode="thread_local"):
-                    outputs = self._enlarge(lane.inputs)
+                    _copy(self._enlarge(lane.inputs), lane.outputs)
                 lane.graph = graph
             except RuntimeError as error:
                 if isinstance(error, torch.OutOfMemoryError) or isinstance(error.__context__, torch.OutOfMemoryError):
@@ -225,7 +278,6 @@ class CudaBackend:
                     raise torch.OutOfMemoryError(str(error)) from error
                 self._graphs = False
                 self._notify(f"no CUDA graph ({first_line(error)}): kernels are started one by one, which is slower")
-        lane.outputs = outputs
 
     def _compute(self, lane: Lane) -> None:
         if lane.graph is None:
@@ -317,3 +369,8 @@ def frames_at_once(width: int, height: int) -> int:
     """How many pictures of that size are given to the device at once where memory allows."""
     pixels = width * height
     return max(1, min(MOST_PATCHES if pixels <= _PATCH_PIXELS else MOST_FRAMES, _CHUNK_PIXELS // pixels))
+
+
+KIND = BackendKind(
+    "cuda", cuda_missing, open_cuda, "gpu", ("fp16", "fp32", "bf16"), CudaBackend.patch, batch_size=MOST_FRAMES
+)

@@ -1,10 +1,10 @@
-"""Compact with the colour of the result in its last convolution.
+"""A generator with a linear end, and the colour of the result in its last convolution.
 
-From Compact's last convolution on, everything is linear up to the rounding: its bias, the skip, PixelShuffle, the
-reduction from 4 to 3 or 2, the colour matrix, the scale of the range, half of the chroma subsampling. All of it goes
-into the weights of two convolutions at source size, whose sum is the codes of the planes. For 480x270 to 1080p in
-4:2:0 on one core that left 23 ms of the 75 that the steps after the last PReLU took as they are written in
-`Compact.forward` and color.py: whole passes over RGB pictures of 25 MB.
+From there on everything is linear up to the rounding: its bias, the skip, PixelShuffle, the reduction from 4 to 3 or 2,
+the colour matrix, the scale of the range, half of the chroma subsampling. All of it goes into the weights of two
+convolutions at source size, whose sum is the codes of the planes. For Compact from 480x270 to 1080p in 4:2:0 on one
+core that left 23 ms of the 75 that the steps after the last PReLU took as they are written in `Compact.forward` and
+color.py: whole passes over RGB pictures of 25 MB.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from torch import Tensor, nn
 from vidsr.backends.tiles import area_weights
 from vidsr.color import encoding, halve, quantize
 from vidsr.frames import ColorSpec, PixelFormat
-from vidsr.models.fold import Folded, FoldedCompact
+from vidsr.models.base import Folded, LinearTail
 
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-class FusedCompact(Folded):
+class Fused(Folded):
     """R'G'B' [N, 3, H, W] -> codes of the result's planes, [N, C, H, W] float32; `planes` makes planes of them.
 
+    tail: that of `generator`, whose parts become this module's.
     scale: of the result over the source; at most the generator's. The module's own `scale` is 1: its output has the
         size of the source, and the pixels of the result lie in its channels.
     """
 
-    def __init__(self, generator: FoldedCompact, scale: int, format: PixelFormat, color: ColorSpec) -> None:
-        assert isinstance(generator.body, nn.Sequential)
-        *layers, tail = generator.body
-        assert isinstance(tail, nn.Conv2d)
+    def __init__(
+        self, generator: Folded, tail: LinearTail, scale: int, format: PixelFormat, color: ColorSpec
+    ) -> None:  # fmt: skip
         groups = _Groups(generator.scale, scale, format, color)
         matrix, offsets = encoding(format, color)
         mixes = [torch.kron(torch.tensor([matrix[i]], dtype=torch.float64), kernel) for i, kernel in groups.kernels]
         # The body's output is in codes of 8 bits whatever the format, which float16 can hold.
         unit = 2.0 ** (format.bits - 8)
-        super().__init__(nn.Sequential(*layers, _mixed(tail, torch.cat(mixes) / unit)), 1, generator.radius)
+        super().__init__(nn.Sequential(*tail.layers, _mixed(tail.last, torch.cat(mixes) / unit)), 1, generator.radius)
         self.format, self.color, self._groups, self._unit = format, color, groups, unit
-        self.skip = _mixed(_skip_convolution(generator.scale, generator.skip), torch.cat(mixes))
+        self.skip = _mixed(tail.skip, torch.cat(mixes))
         with torch.no_grad():
             zeros = [offsets[i] * kernel.sum(1) for i, kernel in groups.kernels]
             self.skip.bias.copy_(torch.cat(zeros))  # type: ignore[union-attr]
@@ -71,7 +71,7 @@ class FusedCompact(Folded):
 
 
 class _Groups:
-    """What the output channels of a FusedCompact are: groups of the result's pixels over one source pixel.
+    """What the output channels of a Fused generator are: groups of the result's pixels over one source pixel.
 
     kernels: (plane, matrix [channels, phases of the generator]) of each group of channels: first one for each plane.
     columns: for each plane, how many columns of it lie over a source pixel.
@@ -112,26 +112,6 @@ def _mixed(conv: nn.Conv2d, mix: Tensor) -> nn.Conv2d:
         result.weight.copy_(torch.einsum("om,mikl->oikl", mix, conv.weight.double()))
         result.bias.copy_(mix @ conv.bias.double())  # type: ignore[union-attr]
     return result.requires_grad_(False)
-
-
-def _skip_convolution(scale: int, skip: str) -> nn.Conv2d:
-    """`upscaled_skip` before its PixelShuffle: 3x3, [N, 3, H + 2, W + 2] -> [N, 3 * scale^2, H, W].
-
-    Phase k of `scale` lies (k + 0.5) / scale - 0.5 away from its source pixel; bilinear gives the neighbour on that
-    side so much of the weight.
-    """
-    taps = torch.zeros(scale, 3, dtype=torch.float64)
-    for k in range(scale):
-        away = (k + 0.5) / scale - 0.5 if skip == "bilinear" else 0.0
-        taps[k] = torch.tensor([max(-away, 0.0), 1 - abs(away), max(away, 0.0)])
-    conv = nn.Conv2d(3, 3 * scale**2, 3, dtype=torch.float64)
-    both = torch.einsum("yk,xl->yxkl", taps, taps).reshape(scale**2, 3, 3)
-    with torch.no_grad():
-        conv.weight.zero_()
-        conv.bias.zero_()  # type: ignore[union-attr]
-        for c in range(3):
-            conv.weight[c * scale**2 : (c + 1) * scale**2, c] = both
-    return conv
 
 
 def _shuffle(x: Tensor, columns: int) -> Tensor:

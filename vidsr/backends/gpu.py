@@ -7,9 +7,9 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
-from typing import Any
 
 import torch
 
@@ -78,18 +78,16 @@ def gpu_name() -> str:
     return device_name(torch.device("cuda", torch.cuda.current_device()))
 
 
-class explained:
-    """CUDA's errors, other than those of memory, as one line. After one the device cannot be used in this process."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if self._device.type != "cuda" or not isinstance(error, RuntimeError):
-            return
-        if isinstance(error, torch.OutOfMemoryError):
-            raise BackendError(f"{device_name(self._device)}: out of device memory: free some, or use --backend cpu")
-        if re.search("CUDA|cuDNN|CUDNN", str(error)):
-            raise BackendError(f"{device_name(self._device)}: {first_line(error)}; run it again to go on") from error
+@contextmanager
+def cuda_errors_explained(device: torch.device) -> Iterator[None]:
+    """CUDA's errors as a BackendError of one line. After one the device cannot be used in this process."""
+    try:
+        yield
+    except RuntimeError as error:
+        if device.type == "cuda":
+            if isinstance(error, torch.OutOfMemoryError):
+                said = "out of device memory: free some, or use --backend cpu"
+                raise BackendError(f"{device_name(device)}: {said}") from error
+            if re.search("CUDA|cuDNN|CUDNN", str(error)):
+                raise BackendError(f"{device_name(device)}: {first_line(error)}; run it again to go on") from error
+        raise

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vidsr.backends.base import BackendSpec, Immediate
+from vidsr.backends.base import BackendKind, BackendSpec, Immediate
 from vidsr.frames import Frame, FrameBatch
 
 
@@ -48,3 +48,8 @@ class NearestBackend(Immediate):
         rows, columns = shape  # of odd sizes, chroma rounded up before enlarging has a little too much
         large = np.repeat(np.repeat(plane, self.scale, axis=0)[:rows], self.scale, axis=1)
         return np.ascontiguousarray(large[:, :columns])
+
+
+KIND = BackendKind(
+    "nearest", lambda: None, lambda spec, notify: NearestBackend(spec), needs_model=False, chosen_unasked=False
+)

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vidsr.backends.base import BackendSpec
-from vidsr.backends.fused import FusedCompact
+from vidsr.backends.fused import Fused
 from vidsr.backends.tiles import in_tiles, reduce_by_area
 from vidsr.color import from_rgb, to_rgb
 from vidsr.errors import UsageError
 from vidsr.machine import free_memory
-from vidsr.models.fold import Folded, FoldedCompact, fold
+from vidsr.models.base import Folded, Generator
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -25,23 +25,22 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class PlaneGenerator:
     """A generator between the planes of `spec`'s source and those of its result.
 
-    generator: a module of [N, 3, H, W] in 0..1 -> `scale` times that, with the attributes `scale` and `radius`; folded
-        here, and fused with the colour of the result where its kind allows.
+    generator: folded here, and fused with the colour of the result where it ends linearly.
     precision: "fp32", "bf16" or "fp16", of the convolutions alone. Colour, Compact's skip and the last sigmoid of
         SRResNet are float32 on every device, so 10 and 12 bits stay that (float16 has 11).
     UsageError for a scale that cannot be had, and for tiles where the generator takes whole frames only.
     """
 
-    def __init__(self, generator: nn.Module, spec: BackendSpec, precision: str, device: torch.device) -> None:
+    def __init__(self, generator: Generator, spec: BackendSpec, precision: str, device: torch.device) -> None:
         self.spec, self.device = spec, device
-        folded = fold(generator)
+        folded = generator.folded()
         if not 1 <= spec.scale <= folded.scale:
             raise UsageError(f"scale {spec.scale}: the model {model_name(spec)} enlarges up to {folded.scale} times")
         if spec.tile and folded.radius is None:
             raise UsageError(f"--tile {spec.tile}: {model_name(spec)} takes whole frames only: leave --tile out")
-        self._fused: FusedCompact | None = None
-        if isinstance(folded, FoldedCompact):
-            self._fused = folded = FusedCompact(folded, spec.scale, spec.result_format, spec.result_color)
+        self._fused: Fused | None = None
+        if tail := folded.linear_tail():
+            self._fused = folded = Fused(folded, tail, spec.scale, spec.result_format, spec.result_color)
         self.generator: Folded = folded.to(device)
         self.generator.body.to(dtype=DTYPES[precision])
         if folded.radius is not None:  # others may count on the layout they were written for

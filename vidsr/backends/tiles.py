@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vidsr.models.fold import Folded
+from vidsr.models.base import Folded
 
 
 def in_tiles(generator: Folded, x: Tensor, tile: int) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from vidsr.backends import GPU_BACKENDS, open_backend
+from vidsr.backends import backend_kind, open_backend
 from vidsr.backends.base import Backend, BackendSpec
 from vidsr.choose.forecast import Speed, measure
 from vidsr.choose.samples import part_of, stretches
@@ -164,7 +164,7 @@ def choose_model(
     if not hurry:
         tell("measuring how fast this machine is, for a few seconds")
     places = stretches(job.info, job.span, PLACES, WINDOW)
-    gpu = job.backend.name in GPU_BACKENDS
+    gpu = backend_kind(job.backend.name).device == "gpu"
     speeds: dict[str, Speed] = {}
     # Where the answer is likely to be found first: a GPU takes the best, a CPU rarely more than the fastest.
     for member in members if gpu else reversed(members):
@@ -187,11 +187,11 @@ def choose_model(
 def _with_model(job: Job, model: ModelInfo) -> Job:
     """`job` with that model, to be measured.
 
-    TensorRT's engines take minutes to build, too long for models that may not be taken: PyTorch's kernels on the same
-    GPU stand in. They are slower, so what reaches the rate with them does with engines.
+    Minutes until a backend opens are too long for models that may not be taken: the one that stands in is slower, so
+    what reaches the rate with it does with the other.
     """
-    spec = replace(job.backend, model=str(model.path))
-    return replace(job, backend=replace(spec, name="cuda") if spec.name == "tensorrt" else spec)
+    name = backend_kind(job.backend.name).measured_by or job.backend.name
+    return replace(job, backend=replace(job.backend, model=str(model.path), name=name))
 
 
 def frames_left(job: Job, frames: int | None) -> int | None:

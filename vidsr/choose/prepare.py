@@ -9,7 +9,7 @@ from itertools import islice
 from math import ceil
 from pathlib import Path
 
-from vidsr.backends import GPU_BACKENDS, choose_backend, fallbacks
+from vidsr.backends import backend_kind, choose_backend, fallbacks
 from vidsr.backends.base import BackendSpec
 from vidsr.choose.model import Outlook, choose_model, family_member
 from vidsr.choose.options import SCALES, Hwaccel, Options, Reuse
@@ -21,10 +21,9 @@ from vidsr.encode.codecs import CODECS, choose_codec, find_codec, hdr10_codecs
 from vidsr.encode.codecs.base import Codec
 from vidsr.encode.encoder import EncodeSettings, default_threads
 from vidsr.errors import BackendError, SourceError, UsageError
-from vidsr.files import file_sha256
 from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, StreamInfo, TimeRange
 from vidsr.machine import cores, free_memory
-from vidsr.models.checkpoint import load_generator
+from vidsr.models.checkpoint import model_scale, weights_sha256
 from vidsr.mux.stitch import STDOUT, Keep, choose_tracks, output_format
 from vidsr.report import Report
 from vidsr.reuse.stillness import Tolerance, choose_tolerance
@@ -51,10 +50,10 @@ def choose_scale(options: Options, rows: int | None = None) -> int:
         if rest or wanted not in SCALES:
             possible = ", ".join(f"{rows * scale} ({scale}x)" for scale in (2, 3, 4))
             raise UsageError(f"height {options.height}: a source of {rows} rows can become {possible}")
-    if options.backend == "nearest":
+    if options.backend is not None and not backend_kind(options.backend).needs_model:
         return wanted or 4
     model = family_member(options.model, wanted or 0)
-    most = int(load_generator(model.path).scale)  # type: ignore[arg-type]
+    most = model_scale(model.path)
     if wanted is not None and wanted > most:
         raise UsageError(f"--scale {wanted}: {model.name} enlarges {most} times: leave --scale out, or change --model")
     return wanted or most
@@ -67,7 +66,7 @@ def make_spec(
     """The backend to open. scale: of `choose_scale`. UsageError for an unknown model or backend."""
     precision = options.precision or "auto"
     name = choose_backend(options.backend or "auto", precision)
-    model = "" if name == "nearest" else str(family_member(options.model, scale).path)
+    model = str(family_member(options.model, scale).path) if backend_kind(name).needs_model else ""
     instead = fallbacks(name) if options.backend is None else ()
     return BackendSpec(
         name, model, scale, source_format, source_color, format, color, options.tile or 0, precision, instead
@@ -118,7 +117,7 @@ def decide(
     settings = EncodeSettings(codec.name, codec.encoder, codec.options(*asked, color, video.hdr, threads, live))
     on_gpu = _decodes_on_gpu(options.hwaccel, info, report)
     still = choose_reuse(options.reuse, spec, info, span)
-    batch = 4 if spec.name in GPU_BACKENDS else 1
+    batch = backend_kind(spec.name).batch_size
     job = Job(
         info, output, spec, settings, keep, span, batch, workers, on_gpu, still, options.restart, options.overwrite,
         options.check,
@@ -131,7 +130,7 @@ def decide(
             say(outlook.line(datetime.now()))
     remembered = {
         "scale": scale, "model": Path(spec.model).stem or "none",
-        "weights": file_sha256(Path(spec.model)) if spec.model else "",
+        "weights": weights_sha256(spec.model) if spec.model else "",
         "reuse": "off" if still is None else asdict(still),
         "codec": codec.name, "encoder_options": dict(settings.options), "pixel_format": format.name,
         "color": asdict(color), "start": span.start, "end": span.end,
@@ -149,7 +148,7 @@ def choose_reuse(
     """
     if wanted == "off":
         return None
-    if wanted == "exact" or spec.name == "nearest":
+    if wanted == "exact" or not spec.model:
         return Tolerance()
     looked_at = []
     places = stretches(info, span, (0.0, 0.4, 0.75), SAMPLED)
@@ -173,7 +172,7 @@ def choose_jobs(options: Options, spec: BackendSpec, codec: Codec, video: Stream
     from the memory that is free just now.
     """
     wanted = options.jobs or 1
-    if options.jobs is None and spec.name in GPU_BACKENDS:
+    if options.jobs is None and backend_kind(spec.name).device == "gpu":
         # An encoder on the GPU needs another beside it only while one begins or ends, and drivers allow few.
         wanted = 2 if codec.on_gpu else max(1, min(MOST_JOBS, cores() // 4))
     threads = options.threads or (default_threads() if wanted == 1 else max(2, min(16, ceil(cores() / wanted))))

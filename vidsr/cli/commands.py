@@ -54,6 +54,7 @@ def main(context: click.Context) -> None:
     vidsr episode.mkv -o - | mpv -       watch it while it is made
     vidsr upscale --help                 all options
     """
+    api.keep_memory()
     context.obj = context.with_resource(_Signals())
 
 
@@ -64,7 +65,7 @@ def main(context: click.Context) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace a result that exists.")
 @click.option("--restart", is_flag=True, help="Throw unfinished work away instead of going on with it.")
 @click.option("--model", default="auto", show_default=True, help=f"{', '.join(api.FAMILY)}; auto: the best of these that keeps up with the source on this machine; best: the best for episodes. Or another installed model (see `vidsr models`), or a .pth or .safetensors file.")
-@click.option("--backend", default="auto", show_default=True, help="auto, tensorrt, cuda or cpu.")
+@click.option("--backend", default="auto", show_default=True, help=f"auto: the fastest that runs here; or one of {', '.join(api.BACKENDS)}.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True)
 @click.option("--tile", default="auto", show_default=True, metavar="auto|N", help="Work on squares of N source pixels, for small memory; the result is the same.")
 @click.option("--codec", default="auto", show_default=True, help=f"{_NAMES}; auto: one on the GPU where it works, else {api.AUTO_CODECS[0]}, or {api.AUTO_CODECS[-1]} for HDR10 and 12 bit.")

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vidsr.models.base import Folded, Generator, LinearTail
+
 SLOPES = {"prelu": 0.25, "relu": 0.0, "leaky_relu": 0.1}  # below zero; PReLU's is where it starts
 
 
-class Compact(nn.Module):
+class Compact(Generator):
     """`layers` 3x3 convolutions of `channels` between a head (3 -> channels) and a tail (channels -> 3 * scale^2).
 
     skip: "bilinear" or "nearest", the upscale that the tail's residual is added to.
@@ -73,61 +75,65 @@ class Compact(nn.Module):
             "activation": self.activation,
         }  # fmt: skip
 
-    @staticmethod
-    def fits(state: Mapping[str, Tensor]) -> bool:
+    @classmethod
+    def fits(cls, state: Mapping[str, Tensor]) -> bool:
         """Whether all names are those of a plain sequence that begins with a convolution."""
         names = all(re.fullmatch(r"body\.\d+\.(weight|bias)", key) for key in state)
         return names and "body.0.weight" in state and state["body.0.weight"].dim() == 4
 
-    @staticmethod
-    def assumed(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-        """One line on what `from_state_dict` had to guess, or ""."""
-        if "body.1.weight" in state or _named_activation(metadata):
-            return ""
-        return (
-            "its activations leave no trace in the weights: taken for ReLU; if the pictures look wrong, they are "
-            "LeakyReLU: save it as .safetensors with activation=leaky_relu in the metadata"
-        )
+    @classmethod
+    def scale_of(cls, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> int:
+        return _sizes(state)[2]
 
     @classmethod
-    def from_state_dict(cls, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Compact:
+    def from_state_dict(cls, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Self:
         """Build the network that `state` is the weights of. ValueError, which says why, when they are not Compact's.
 
         Everything is read from the shapes but the skip, which leaves no trace in them: `metadata["skip"]`, or
         "nearest", SRVGGNetCompact's, when there is none; and activations other than PReLU: `metadata["activation"]`, or
         "act_type" as BasicSR calls it, or ReLU. One PReLU slope for all channels becomes one for each.
         """
-        if not cls.fits(state):
-            raise ValueError("its weights are not named body.0.weight, body.0.bias and so on")
-        last = max(int(key.split(".")[1]) for key in state)
-        if last < 2 or last % 2:
-            raise ValueError(f"body.0 to body.{last}, expected convolutions with an activation between each two")
-        convolutions = [_convolution(state, i) for i in range(0, last + 1, 2)]
-        channels, inputs = convolutions[0].shape[:2]
-        for i, weight in enumerate(convolutions):
-            if (i and weight.shape[1] != channels) or (2 * i < last and weight.shape[0] != channels):
-                shape = "x".join(map(str, weight.shape))
-                raise ValueError(f"body.{2 * i}.weight is {shape}, expected {channels} channels throughout")
-        outputs = convolutions[-1].shape[0]
-        scale = round((outputs / 3) ** 0.5)
-        if inputs != 3 or outputs != 3 * scale**2:
-            raise ValueError(f"{inputs} channels in and {outputs} out, expected 3 (RGB) in and 3 * scale^2 out")
+        channels, layers, scale = _sizes(state)
         slopes = {key: value for key, value in state.items() if int(key.split(".")[1]) % 2}
         activation = "prelu" if slopes else _named_activation(metadata) or "relu"
-        for i in range(1, last, 2) if slopes else ():
+        for i in range(1, 2 * layers + 2, 2) if slopes else ():
             slope = slopes.pop(f"body.{i}.weight", torch.zeros(0))
             if slope.shape not in ((1,), (channels,)):
                 raise ValueError(f"body.{i}.weight is no PReLU of {channels} channels")
             state = {**state, f"body.{i}.weight": slope.expand(channels)}
         if slopes:
             raise ValueError(f"{next(iter(slopes))} is no part of a PReLU")
-        model = cls(channels, len(convolutions) - 2, scale, metadata.get("skip", "nearest"), activation)
+        model = cls(channels, layers, scale, metadata.get("skip", "nearest"), activation)
         model.load_state_dict(state)
+        if activation != "prelu" and not _named_activation(metadata):
+            model.assumed = (
+                "its activations leave no trace in the weights: taken for ReLU; if the pictures look wrong, they are "
+                "LeakyReLU: save it as .safetensors with activation=leaky_relu in the metadata"
+            )
         return model
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, 3, H, W] float, 0..1 -> [N, 3, scale*H, scale*W], about 0..1, not clamped."""
         return upscaled_skip(x, self.scale, self.skip) + F.pixel_shuffle(self.body(x), self.scale).to(x.dtype)
+
+    def take_apart(self) -> Folded:
+        return _FoldedCompact(self)
+
+
+class _FoldedCompact(Folded):
+    """Compact has nothing to fold. Its skip stays out of the body: a picture of 10 bits keeps them all."""
+
+    def __init__(self, generator: Compact) -> None:
+        super().__init__(generator.body, generator.scale, generator.radius)
+        self.skip = generator.skip
+
+    def finish(self, x: Tensor, features: Tensor) -> Tensor:
+        return upscaled_skip(x, self.scale, self.skip).add_(F.pixel_shuffle(features, self.scale).to(x.dtype))
+
+    def linear_tail(self) -> LinearTail:
+        *layers, last = self.body.children()
+        assert isinstance(last, nn.Conv2d)
+        return LinearTail(tuple(layers), last, _skip_convolution(self.scale, self.skip))
 
 
 def upscaled_skip(x: Tensor, scale: int, skip: str) -> Tensor:
@@ -135,6 +141,46 @@ def upscaled_skip(x: Tensor, scale: int, skip: str) -> Tensor:
     if skip == "nearest":
         return F.interpolate(x, scale_factor=scale, mode="nearest")
     return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
+
+
+def _skip_convolution(scale: int, skip: str) -> nn.Conv2d:
+    """`upscaled_skip` before its PixelShuffle: 3x3, [N, 3, H + 2, W + 2] -> [N, 3 * scale^2, H, W].
+
+    Phase k of `scale` lies (k + 0.5) / scale - 0.5 away from its source pixel; bilinear gives the neighbour on that
+    side so much of the weight.
+    """
+    taps = torch.zeros(scale, 3, dtype=torch.float64)
+    for k in range(scale):
+        away = (k + 0.5) / scale - 0.5 if skip == "bilinear" else 0.0
+        taps[k] = torch.tensor([max(-away, 0.0), 1 - abs(away), max(away, 0.0)])
+    conv = nn.Conv2d(3, 3 * scale**2, 3, dtype=torch.float64)
+    both = torch.einsum("yk,xl->yxkl", taps, taps).reshape(scale**2, 3, 3)
+    with torch.no_grad():
+        conv.weight.zero_()
+        conv.bias.zero_()  # type: ignore[union-attr]
+        for c in range(3):
+            conv.weight[c * scale**2 : (c + 1) * scale**2, c] = both
+    return conv
+
+
+def _sizes(state: Mapping[str, Tensor]) -> tuple[int, int, int]:
+    """(channels, layers, scale), read from the convolutions' shapes. ValueError when they are not Compact's."""
+    if not Compact.fits(state):
+        raise ValueError("its weights are not named body.0.weight, body.0.bias and so on")
+    last = max(int(key.split(".")[1]) for key in state)
+    if last < 2 or last % 2:
+        raise ValueError(f"body.0 to body.{last}, expected convolutions with an activation between each two")
+    convolutions = [_convolution(state, i) for i in range(0, last + 1, 2)]
+    channels, inputs = convolutions[0].shape[:2]
+    for i, weight in enumerate(convolutions):
+        if (i and weight.shape[1] != channels) or (2 * i < last and weight.shape[0] != channels):
+            shape = "x".join(map(str, weight.shape))
+            raise ValueError(f"body.{2 * i}.weight is {shape}, expected {channels} channels throughout")
+    outputs = convolutions[-1].shape[0]
+    scale = round((outputs / 3) ** 0.5)
+    if inputs != 3 or outputs != 3 * scale**2:
+        raise ValueError(f"{inputs} channels in and {outputs} out, expected 3 (RGB) in and 3 * scale^2 out")
+    return channels, len(convolutions) - 2, scale
 
 
 def _convolution(state: Mapping[str, Tensor], i: int) -> Tensor:

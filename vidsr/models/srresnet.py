@@ -9,7 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from vidsr.models.base import Folded, Generator
+from vidsr.models.fold import fold_batch_norm, fold_shuffle
 
 
 class ResidualBlock(nn.Module):
@@ -38,7 +42,7 @@ class Upsample(nn.Module):
         return self.prelu(self.shuffle(self.conv(x)))
 
 
-class SRResNet(nn.Module):
+class SRResNet(Generator):
     """9x9 head, `blocks` residual blocks, a global skip, two PixelShuffle(2) stages, 9x9 tail, (tanh + 1) / 2."""
 
     NAME = "srresnet"
@@ -68,13 +72,15 @@ class SRResNet(nn.Module):
     def hyperparameters(self) -> dict[str, Any]:
         return {"blocks": len(self.blocks), "channels": self.channels, "scale": self.scale}
 
-    @staticmethod
-    def fits(state: Mapping[str, Tensor]) -> bool:
+    @classmethod
+    def fits(cls, state: Mapping[str, Tensor]) -> bool:
         return {"head.weight", "head_prelu.weight", "mid_bn.weight", "tail.weight"} <= state.keys()
 
-    @staticmethod
-    def assumed(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-        return ""
+    @classmethod
+    def scale_of(cls, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> int:
+        if not cls.fits(state):
+            raise ValueError("its weights are not named head.weight, mid_bn.weight and so on")
+        return cls.scale
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> SRResNet:
@@ -89,3 +95,55 @@ class SRResNet(nn.Module):
         x = self.head_prelu(self.head(x))
         x = x + self.mid_bn(self.mid(self.blocks(x)))
         return (torch.tanh(self.tail(self.up2(self.up1(x)))) + 1) / 2
+
+    def take_apart(self) -> Folded:
+        return _FoldedSRResNet(_Body(self), self.scale, self.radius)
+
+
+class _FoldedSRResNet(Folded):
+    """BatchNorm is in the convolutions, the last PixelShuffle after them, (tanh(y) + 1) / 2 a sigmoid."""
+
+    def finish(self, x: Tensor, features: Tensor) -> Tensor:
+        # (tanh(y) + 1) / 2 is sigmoid(2 y); the factor 2 is in the tail's weights.
+        return F.pixel_shuffle(features, 2).to(x.dtype).sigmoid_()
+
+
+class _Slope(nn.Module):
+    """PReLU of one slope, in place."""
+
+    def __init__(self, prelu: nn.PReLU) -> None:
+        super().__init__()
+        self.slope = float(prelu.weight.item())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu_(x, self.slope)
+
+
+class _Block(nn.Module):
+    def __init__(self, block: ResidualBlock) -> None:
+        super().__init__()
+        self.conv1 = fold_batch_norm(block.conv1, block.bn1)
+        self.slope = _Slope(block.prelu)
+        self.conv2 = fold_batch_norm(block.conv2, block.bn2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv2(self.slope(self.conv1(x))).add_(x)
+
+
+class _Body(nn.Module):
+    def __init__(self, generator: SRResNet) -> None:
+        super().__init__()
+        self.head = nn.Sequential(generator.head, _Slope(generator.head_prelu))
+        blocks = [_Block(block) for block in generator.blocks]  # type: ignore[arg-type]
+        self.trunk = nn.Sequential(*blocks, fold_batch_norm(generator.mid, generator.mid_bn))
+        self.up1 = nn.Sequential(generator.up1.conv, _Slope(generator.up1.prelu), nn.PixelShuffle(2))
+        tail = fold_shuffle(generator.tail, 2)
+        with torch.no_grad():
+            tail.weight.mul_(2)
+            tail.bias.mul_(2)  # type: ignore[union-attr]
+        # One slope for all channels: the PReLU may as well come before the shuffle, which is now in `finish`.
+        self.up2 = nn.Sequential(generator.up2.conv, _Slope(generator.up2.prelu), tail)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.head(x)
+        return self.up2(self.up1(self.trunk(x).add_(x)))

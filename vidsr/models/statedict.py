@@ -8,15 +8,19 @@ oldest that vidsr takes.
 from __future__ import annotations
 
 import codecs
+import hashlib
+import json
 import re
 import warnings
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor
 
 from vidsr.errors import ModelError, first_line
@@ -33,12 +37,36 @@ _UNSURE = ("model.", "net.")  # some architectures have these in names of their 
 _DEPTH = 4  # of wrappers in wrappers
 
 
-def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """(weights by name, metadata) of the generator in `path`, on the CPU, floating ones as float32.
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A weights file, read.
 
-    Wrappers and prefixes are taken off. ModelError for what is no weights file, or asks for more than to be read.
+    state: weights by name, on the CPU, floating ones as float32; not to be written to.
+    metadata: what the file says besides. sha256: hexadecimal, of the whole file.
     """
-    content, metadata = _safetensors(path) if path.suffix.lower() == ".safetensors" else (_pickled(path), {})
+
+    state: Mapping[str, Tensor]
+    metadata: Mapping[str, str]
+    sha256: str
+
+
+def read_weights(path: Path) -> Weights:
+    """The weights of the generator in `path`, which is opened once. Wrappers and prefixes are taken off.
+
+    ModelError for what is no weights file, or asks for more than to be read.
+    """
+    safetensors = path.suffix.lower() == ".safetensors"
+    try:
+        with open(path, "rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            content, metadata = _safetensors(path, file) if safetensors else (_pickled(path, file), {})
+    except OSError as error:
+        said = f"cannot be read ({error.strerror})"
+        raise ModelError(f"{path}: {f'not a safetensors file ({said})' if safetensors else said}") from error
+    return Weights(*_unwrapped(path, content, metadata), sha256)
+
+
+def _unwrapped(path: Path, content: Any, metadata: dict[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:
     for _ in range(_DEPTH):
         if not isinstance(content, Mapping):
             break
@@ -57,19 +85,16 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ModelError(f"{path}: damaged ({first_line(error)}); download it again") from error
 
 
-def variants(state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+def variants(state: Mapping[str, Tensor]) -> list[Mapping[str, Tensor]]:
     """`state`, and if a prefix is common to all names that may be the architecture's own, `state` without it."""
     without = [_beneath(state, prefix) for prefix in _UNSURE]
-    return [state] + [part for part in without if len(part) == len(state)]
+    return [state, *(part for part in without if len(part) == len(state))]
 
 
-def something_else(path: Path) -> str | None:
+def _something_else(file: BinaryIO) -> str | None:
     """What is in a file that was taken for weights, with the cure; None when it may well be weights."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(512)
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
+    file.seek(0)
+    head = file.read(512)
     if not head:
         return "is empty (0 bytes); download it again"
     if head.startswith(b"version https://git-lfs"):
@@ -80,7 +105,7 @@ def something_else(path: Path) -> str | None:
         return "is an ONNX model; take its .pth or .safetensors"
     if head.startswith(b"PK\x03\x04"):
         try:
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(file) as archive:
                 names = archive.namelist()
         except (zipfile.BadZipFile, OSError):
             return "is cut off or damaged; download it again"
@@ -99,26 +124,38 @@ def _is_text(head: bytes) -> bool:
     return all(character.isprintable() or character in "\t\r\n" for character in text)
 
 
-def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _safetensors(path: Path, file: BinaryIO) -> tuple[dict[str, Tensor], dict[str, str]]:
+    file.seek(0)
+    data = file.read()
     try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        raise not_safetensors(path, error) from error
+        state = load(data)
+    except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+        raise _not_safetensors(path, file, error) from error
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return state, dict(header.get("__metadata__") or {})
 
 
 def not_safetensors(path: Path, error: Exception) -> ModelError:
     """What to raise where safetensors refused `path` with `error`."""
-    return ModelError(f"{path}: not a safetensors file ({something_else(path) or first_line(error)})")
+    try:
+        with open(path, "rb") as file:
+            return _not_safetensors(path, file, error)
+    except OSError as closed:
+        return ModelError(f"{path}: not a safetensors file (cannot be read ({closed.strerror}))")
 
 
-def _pickled(path: Path) -> Any:
-    if reason := something_else(path):
+def _not_safetensors(path: Path, file: BinaryIO, error: Exception) -> ModelError:
+    return ModelError(f"{path}: not a safetensors file ({_something_else(file) or first_line(error)})")
+
+
+def _pickled(path: Path, file: BinaryIO) -> Any:
+    if reason := _something_else(file):
         raise ModelError(f"{path}: {reason}")
+    file.seek(0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # what is not weights can go wrong in any way
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
         if asked:
@@ -135,5 +172,5 @@ def _plain(value: Any) -> bool:
         and not value.is_quantized  # fmt: skip
 
 
-def _beneath(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _beneath(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}

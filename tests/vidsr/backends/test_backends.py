@@ -19,7 +19,7 @@ from vidsr.backends import available_backends, choose_backend, fallbacks, open_b
 from vidsr.backends.base import BackendSpec
 from vidsr.backends.cpu import TorchBackend
 from vidsr.backends.cuda import CudaBackend
-from vidsr.backends.fused import FusedCompact
+from vidsr.backends.fused import Fused
 from vidsr.backends.gpu import cuda_missing, has_kernels
 from vidsr.backends.nearest import NearestBackend
 from vidsr.backends.planes import choose_precision, cpu_has_bf16
@@ -29,8 +29,8 @@ from vidsr.color import from_rgb
 from vidsr.errors import BackendError, UsageError
 from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat
 from vidsr.models.architectures import Compact, SRResNet
+from vidsr.models.base import Generator
 from vidsr.models.checkpoint import load_generator, save_generator
-from vidsr.models.fold import fold
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -257,7 +257,7 @@ def test_tiles_do_not_show(backend, models, model, tile):
 @pytest.mark.parametrize("generator", [compact, srresnet])
 @pytest.mark.parametrize("tile", [13, 64])
 def test_tiling_is_exact(generator, tile):
-    folded = fold(generator())
+    folded = generator().folded()
     x = torch.rand(1, 3, 27, 32)
     with torch.inference_mode():
         assert (in_tiles(folded, x, tile) - folded(x)).abs().max() <= 1e-5
@@ -275,7 +275,8 @@ def test_fused_is_the_written_out_way(format, own, scale, location):
         for size in ((1, 1), (5, 7)):
             x = torch.rand(2, 3, *size)
             expected = from_rgb(reduce_by_area(generator(x), own, scale), kind, color)
-            fused = FusedCompact(fold(generator), scale, kind, color).to(memory_format=torch.channels_last)
+            folded = generator.folded()
+            fused = Fused(folded, folded.linear_tail(), scale, kind, color).to(memory_format=torch.channels_last)
             for plane, reference in zip(fused.planes(fused(x)), expected, strict=True):
                 assert plane.shape == reference.shape and plane.dtype == reference.dtype
                 off = (plane.int() - reference.int()).abs()
@@ -290,7 +291,7 @@ def test_windows_have_one_size_and_all_their_context(length, tile, radius):
         assert 0 <= begin <= max(start - radius, 0) and min(end + radius, length) <= begin + size <= length
 
 
-class Enlarge(nn.Module):
+class Enlarge(Generator):
     """A generator that only repeats pixels; may refuse pictures, as a device out of memory does."""
 
     scale, radius = 4, 0
@@ -352,7 +353,7 @@ def test_chunk_and_tile_fit_the_memory(monkeypatch):
     """Fewer frames at once before tiles; and the same bytes, since neither shows in the picture."""
     said = []
     batch = picture(PixelFormat.from_name("yuv420p"), 96, 64, 4)
-    needed = sum(a * b for a, b in zip(activation_bytes(fold(compact())), (1, 3))) * 96 * 64
+    needed = sum(a * b for a, b in zip(activation_bytes(compact().folded()), (1, 3))) * 96 * 64
     results = []
     for share, chunk, tiles in ((8.5, 4, False), (4.5, 2, False), (2.1, 1, False), (1.2, 1, True)):
         monkeypatch.setattr("vidsr.backends.cuda.available_bytes", lambda device, n=share: int(needed * n))
@@ -409,7 +410,7 @@ def test_reduce_by_area_keeps_means_and_phase():
 
 @pytest.mark.parametrize("generator", [compact, srresnet])
 def test_auto_tile(generator):
-    folded = fold(generator())
+    folded = generator().folded()
     assert auto_tile(1920, 1080, folded, 1 << 40) == 0
     tiles = [auto_tile(1920, 1080, folded, n << 20) for n in (100, 800, 1200, 1600)]
     assert tiles[0] == 32 and tiles == sorted(tiles) and all(t % 16 == 0 for t in tiles if t)
@@ -495,7 +496,7 @@ def test_the_next_best_backend_goes_on(models):
 
 def test_fallbacks_are_the_slower_ones_that_work(monkeypatch):
     works = {"tensorrt": None, "cuda": None, "cpu": None, "nearest": None}
-    monkeypatch.setattr("vidsr.backends.available_backends", lambda: works)
+    monkeypatch.setattr("vidsr.backends.why_not", works.get)
     assert choose_backend() == "tensorrt" and fallbacks("tensorrt") == ("cuda", "cpu")
     assert choose_backend("auto", "fp16") == "tensorrt" and choose_backend("auto", "fp32") == "cuda"
     works["cuda"] = "cuda: no"

@@ -16,7 +16,6 @@ from vidsr.errors import BackendError
 from vidsr.frames import ColorSpec, PixelFormat
 from vidsr.models.architectures import Compact, SRResNet
 from vidsr.models.checkpoint import installed_models, load_generator
-from vidsr.models.fold import fold
 
 CPU = torch.device("cpu")
 TARGETS = ("8.6", "8.9", "12.0")  # the 30, 40 and 50 series
@@ -123,7 +122,7 @@ def test_the_digest_is_that_of_graph_and_weights():
         torch.manual_seed(0)
         made = model(channels, layers) if model is Compact else model(layers, channels)
         change(made)
-        return compiler.network_digest(fold(made).body)
+        return compiler.network_digest(made.folded().body)
 
     def one_weight(model):
         next(model.parameters()).view(-1)[3] += 1e-6

@@ -10,7 +10,7 @@ import torch
 from tests.vidsr.backends.test_backends import compact, picture, psnr, same, spec_for, srresnet
 from vidsr.backends.cpu import TorchBackend
 from vidsr.backends.cuda import CudaBackend
-from vidsr.backends.tensorrt.body import TensorRTBackend, tensorrt_missing
+from vidsr.backends.tensorrt.body import EngineBody, tensorrt_missing
 from vidsr.backends.tensorrt.cache import EngineCache
 from vidsr.frames import PixelFormat
 
@@ -27,7 +27,7 @@ def spec(precision="fp16", **options):
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 def test_a_graph_is_what_it_was_recorded_from(generator, precision):
     batches = [picture(FORMAT, 320, 180, count=n, seed=n) for n in (4, 1, 3, 4, 2)]
-    eager = CudaBackend(generator(), spec(precision), execution="eager")
+    eager = CudaBackend(generator(), spec(precision), graphs=False)
     said = []
     graph = CudaBackend(generator(), spec(precision), said.append)
     for batch in batches:
@@ -119,10 +119,11 @@ def test_real_engines_are_right_and_kept(generator, tmp_path):
     reference = TorchBackend(generator(), spec_for("cpu"))(batch)
     said = []
     for _ in range(2):
-        run = TensorRTBackend(generator(), spec("auto"), find_package(), EngineCache(tmp_path), said.append)
+        body = EngineBody(find_package(), EngineCache(tmp_path))
+        run = CudaBackend(generator(), spec("auto"), said.append, body=body)
         assert psnr(run(batch), reference, FORMAT) >= 45
         assert same(run(batch), run(batch))
-        (stored,) = run.engines.values()
+        (stored,) = body.engines.values()
         assert stored.psnr >= 45
         run.close()
     assert len(said) == 1 and said[0].startswith("compiling an engine")

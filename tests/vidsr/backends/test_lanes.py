@@ -17,11 +17,12 @@ from torch import nn
 from tests.vidsr.backends.test_backends import picture, same, spec_for
 from vidsr.backends.cuda import CudaBackend
 from vidsr.frames import Frame, FrameBatch, PixelFormat
+from vidsr.models.base import Generator
 
 FORMAT = PixelFormat.from_name("yuv420p")
 
 
-class Enlarge(nn.Module):
+class Enlarge(Generator):
     scale, radius = 2, 0
 
     def forward(self, x):

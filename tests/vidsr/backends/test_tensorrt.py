@@ -9,11 +9,11 @@ import torch
 
 from tests.vidsr.backends.test_backends import compact, picture, same, spec_for, srresnet
 from vidsr.backends.base import BackendSpec
-from vidsr.backends.cuda import CudaBackend
+from vidsr.backends.cuda import CudaBackend, TorchBody
 from vidsr.backends.planes import PlaneGenerator
 from vidsr.backends.tensorrt import body as tensorrt
 from vidsr.backends.tensorrt import compiler
-from vidsr.backends.tensorrt.body import TensorRTBackend, made_picture, tensorrt_missing
+from vidsr.backends.tensorrt.body import EngineBody, made_picture, tensorrt_missing
 from vidsr.backends.tensorrt.cache import EngineCache
 from vidsr.backends.tensorrt.file import EngineKey, StoredEngine
 from vidsr.errors import BackendError, UsageError
@@ -29,7 +29,7 @@ class Workshop:
     """In place of TensorRT: `build` remembers the network, an engine runs it, with the fault its bytes name."""
 
     def __init__(self):
-        self.networks, self.built, self.fault, self.cannot = {}, [], b"", ""
+        self.networks, self.built, self.fault, self.cannot, self.timings = {}, [], b"", "", []
 
     def build(self, network, shape, package, targets=(), timing_cache=None):
         if self.cannot:
@@ -37,6 +37,7 @@ class Workshop:
         data = b"%d %b" % (len(self.built), self.fault)
         self.networks[data] = network
         self.built.append(tuple(shape))
+        self.timings.append(timing_cache)
         return data
 
     def engine(self, data, package):
@@ -67,8 +68,6 @@ def workshop(monkeypatch):
     monkeypatch.setattr(compiler, "build", made.build)
     monkeypatch.setattr(compiler, "exporter", lambda package, targets=(): "onnx 1.0")
     monkeypatch.setattr(tensorrt, "Engine", made.engine)
-    # Half precision on the CPU is no choice for people, but the same arithmetic.
-    monkeypatch.setattr("vidsr.backends.cuda.choose_precision", lambda wanted, device, lacks: "fp16")
     return made
 
 
@@ -78,19 +77,27 @@ class Run:
     def __init__(self, cache, generator=compact, verify=False, **options):
         self.said = []
         spec = spec_for("tensorrt", precision="auto", **options)
-        self.backend = TensorRTBackend(generator(), spec, PACKAGE, cache, self.said.append, verify, CPU)
+        self.body = EngineBody(PACKAGE, cache, verify)
+        self.backend = CudaBackend(generator(), spec, self.said.append, CPU, self.body)
 
     def __call__(self, batch):
         return self.backend(batch)
 
     @property
     def stored(self):
-        (stored,) = self.backend.engines.values()
+        (stored,) = self.body.engines.values()
         return stored
 
 
+class Half(TorchBody):
+    """fp16 on the CPU is no choice for people, but the same arithmetic."""
+
+    def precision(self, *_):
+        return "fp16"
+
+
 def on_cuda_path(generator=compact):
-    return CudaBackend(generator(), replace(spec_for("cuda"), precision="fp16"), None, CPU)
+    return CudaBackend(generator(), spec_for("cuda"), None, CPU, Half())
 
 
 @pytest.fixture
@@ -112,7 +119,7 @@ def test_an_engine_is_built_compared_and_kept(workshop, cache, generator):
     second = Run(cache, generator)
     assert same(second(BATCH), expected)
     assert len(workshop.built) == 1 and second.said == []
-    assert any(second.backend._body.engines.values())
+    assert any(second.body._switch.engines.values())
 
 
 def test_every_change_needs_another_engine(workshop, cache):
@@ -146,7 +153,7 @@ def test_a_wrong_engine_is_refused(workshop, cache, fault, reason):
     again = Run(cache, verify=True)  # unless asked to
     again(BATCH)
     assert len(workshop.built) == 2 and again.stored.psnr >= 45 and not again.stored.refused
-    assert Run(cache).backend._cache.get(again.stored.key).psnr == again.stored.psnr
+    assert cache.get(again.stored.key).psnr == again.stored.psnr
 
 
 def test_black_pictures_prove_nothing(workshop, cache):
@@ -198,7 +205,7 @@ def test_a_cache_that_cannot_be_written(workshop, tmp_path):
     said = []
     run = Run(EngineCache(tmp_path / "file", notify=said.append))
     assert same(run(BATCH), on_cuda_path()(BATCH))
-    assert run.stored.psnr >= 45 and any(run.backend._body.engines.values())
+    assert run.stored.psnr >= 45 and any(run.body._switch.engines.values())
     assert len(said) == 1
 
 
@@ -226,7 +233,7 @@ def test_two_sizes_take_turns(workshop, cache):
     for _ in range(2):
         assert same(run(BATCH), expected[0]) and same(run(patch), expected[1])
     assert workshop.built == [(16, 3, 30, 40), (16, 3, 20, 24)]
-    assert all(run.backend._body.engines.values()) and len(run.backend._body.engines) == 2
+    assert all(run.body._switch.engines.values()) and len(run.body._switch.engines) == 2
 
 
 def test_tiles_need_one_engine(workshop, cache):
@@ -254,7 +261,35 @@ def test_out_of_memory_while_building(workshop, cache, monkeypatch):
 
 def test_engines_are_fp16(cache):
     with pytest.raises(UsageError, match="use --backend cuda for fp32"):
-        TensorRTBackend(compact(), spec_for("tensorrt", precision="fp32"), PACKAGE, cache, device=CPU)
+        CudaBackend(compact(), spec_for("tensorrt", precision="fp32"), device=CPU, body=EngineBody(PACKAGE, cache))
+
+
+def test_settled_as_what_it_is(workshop, cache):
+    """The way of the planes is that of PyTorch on GPUs; what the bits depend on is not."""
+    run = Run(cache)
+    settled, other = run.backend.settle(40, 30), on_cuda_path().settle(40, 30)
+    assert (settled["backend"], other["backend"]) == ("tensorrt", "cuda") and settled["precision"] == "fp16"
+    assert run.backend.description == "CPU, TensorRT 11.0.1 fp16, unnamed model"
+
+
+def test_timings_are_kept_where_engines_are(workshop, cache):
+    Run(cache)(BATCH)
+    assert workshop.timings == [cache.folder / "timing"]
+
+
+@pytest.mark.parametrize("planted", ["folder", "file", "link"])
+def test_timings_that_others_may_have_written_are_left_alone(workshop, tmp_path, planted):
+    folder = tmp_path / "engines"
+    folder.mkdir(mode=0o700)
+    if planted == "folder":
+        folder.chmod(0o777)
+    elif planted == "file":
+        (folder / "timing").touch()
+        (folder / "timing").chmod(0o666)
+    else:
+        (folder / "timing").symlink_to(tmp_path / "elsewhere")
+    Run(EngineCache(folder, notify=lambda line: None))(BATCH)
+    assert workshop.timings == [None]
 
 
 @pytest.mark.parametrize("format", ["yuv420p", "yuv444p10le", "gray"])

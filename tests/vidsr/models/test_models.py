@@ -10,7 +10,7 @@ from torch import nn
 from vidsr.errors import ModelError
 from vidsr.models.architectures import Compact, SRResNet
 from vidsr.models.checkpoint import load_generator, save_generator
-from vidsr.models.fold import fold, fold_batch_norm, fold_shuffle
+from vidsr.models.fold import fold_batch_norm, fold_shuffle
 
 SIZES = [(1, 1), (1, 6), (5, 3), (12, 9)]
 
@@ -55,7 +55,7 @@ def test_folded_is_the_same_function(name, size, dtype):
     x = torch.rand(2, 3, *size, dtype=dtype)
     with torch.no_grad():
         expected = generator(x)
-        folded = fold(generator)
+        folded = generator.folded()
         assert (folded(x) - expected).abs().max() <= (1e-5 if dtype == torch.float32 else 1e-12)
         assert torch.equal(generator(x), expected)  # the original is left alone
     assert (folded.scale, folded.radius) == (generator.scale, generator.radius)
@@ -64,7 +64,7 @@ def test_folded_is_the_same_function(name, size, dtype):
 
 def test_folding_keeps_the_original_trainable():
     generator = srresnet().train()
-    folded = fold(generator)
+    folded = generator.folded()
     assert generator.training and all(p.requires_grad for p in generator.parameters())
     assert not any(p.requires_grad for p in folded.parameters())
     mine = {p.data_ptr() for p in generator.parameters()}
@@ -73,7 +73,7 @@ def test_folding_keeps_the_original_trainable():
 
 def test_only_the_body_changes_precision():
     """What is added to the skip may be coarse; the skip itself must keep ten bits and more."""
-    folded = fold(compact())
+    folded = compact().folded()
     folded.body.bfloat16()
     nn.init.zeros_(folded.body[-1].weight)
     x = torch.rand(1, 3, 6, 6)

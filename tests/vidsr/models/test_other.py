@@ -28,7 +28,6 @@ from vidsr.choose.prepare import choose_scale
 from vidsr.errors import BackendError, ModelError, UsageError
 from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat
 from vidsr.models.checkpoint import load_generator
-from vidsr.models.fold import fold
 from vidsr.models.other import Other
 from vidsr.reuse.reuse import ReuseCounts, reuse
 from vidsr.reuse.stillness import Tolerance
@@ -140,7 +139,7 @@ def test_the_picture_is_that_of_the_network(spandrel, path):
     with torch.inference_mode():
         expected = torch.cat([network(picture[None]) for picture in x]).clamp(0, 1)
         assert torch.equal(generator(x), expected)
-        folded = fold(generator)
+        folded = generator.folded()
         assert torch.allclose(folded(x), expected, atol=1e-6) and folded.radius is None
         assert generator(x[:, :, :13, :21]).shape == (2, 3, 26, 42)  # padded, and cut again
         folded.body.to(torch.float64)  # a copy, whose descriptor goes with it
@@ -157,7 +156,7 @@ def test_whole_frames_on_every_backend(spandrel, path):
     results = [backend(frames).frames for backend in (on_cpu, lanes)]
     assert all(np.array_equal(p, q) for a, b in zip(*results, strict=True) for p, q in zip(a.planes, b.planes))
     assert results[0][0].planes[0].shape == (76, 90)
-    folded = fold(load_generator(path))
+    folded = load_generator(path).folded()
     assert auto_tile(10_000, 10_000, folded, 1) == 0
     x = torch.rand(1, 3, 40, 40)
     with torch.inference_mode():

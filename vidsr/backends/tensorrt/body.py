@@ -1,4 +1,4 @@
-"""The CUDA backend with its convolutions compiled by TensorRT into FP16 engines.
+"""The convolutions of the CUDA backend, compiled by TensorRT into FP16 engines.
 
 An engine is for one network, one shape and one card. It is built when it is first needed, compared with PyTorch in
 float32 on the very picture it was needed for, and kept (cache.py). Whatever goes wrong with an engine, the
@@ -20,9 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidsr.backends.base import BackendSpec, Notify
-from vidsr.backends.cuda import CudaBackend, Lane, frames_at_once
-from vidsr.backends.gpu import cuda_missing, device_name
-from vidsr.backends.planes import PlaneGenerator, model_name
+from vidsr.backends.cuda import KIND as CUDA
+from vidsr.backends.cuda import CudaBackend, frames_at_once
+from vidsr.backends.gpu import cuda_missing
+from vidsr.backends.planes import PlaneGenerator, choose_precision, model_name
 from vidsr.backends.tensorrt import compiler
 from vidsr.backends.tensorrt.cache import EngineCache
 from vidsr.backends.tensorrt.compiler import Engine, Package
@@ -30,59 +31,73 @@ from vidsr.backends.tensorrt.file import EngineKey, StoredEngine
 from vidsr.backends.tiles import windows
 from vidsr.errors import BackendError, UsageError
 from vidsr.frames import PixelFormat
+from vidsr.models.architectures import own_names
+from vidsr.models.base import Generator
 from vidsr.models.checkpoint import load_generator
 
 LEAST_PSNR = 45.0  # dB against float32; rounding to FP16 alone leaves 60 and more
 
 
-def open_tensorrt(spec: BackendSpec, notify: Notify | None = None, verify: bool = False) -> TensorRTBackend:
+def open_tensorrt(spec: BackendSpec, notify: Notify | None = None) -> CudaBackend:
     """The backend `spec` describes, its weights loaded from `spec.model`.
 
-    verify: compare engines with float32 even where that was done before.
     ModelError for weights that cannot be loaded, BackendError where no GPU or no TensorRT works, UsageError for a scale
     or precision that cannot be had.
     """
+    return open_with(engine_body(notify), spec, notify)
+
+
+def engine_body(notify: Notify | None = None, verify: bool = False) -> EngineBody:
+    """With the TensorRT and the engines of this user on this machine. verify: see `EngineBody`.
+
+    BackendError where no GPU or no TensorRT works.
+    """
     if reason := tensorrt_missing():
         raise BackendError(reason)
-    package = compiler.find_package()
-    generator = _known(load_generator(spec.model, notify))
-    return TensorRTBackend(generator, spec, package, EngineCache(notify=notify), notify, verify)
+    return EngineBody(compiler.find_package(), EngineCache(notify=notify), verify)
 
 
-class TensorRTBackend(CudaBackend):
-    """A generator compiled by TensorRT. See `vidsr.backends.base.Backend` for what it promises.
+def open_with(body: EngineBody, spec: BackendSpec, notify: Notify | None = None) -> CudaBackend:
+    """The backend of `spec`, its convolutions by `body`. Errors as `open_tensorrt`."""
+    return CudaBackend(_known(load_generator(spec.model, notify)), spec, notify, body=body)
 
+
+class EngineBody:
+    """The convolutions of a CudaBackend by engines, and by PyTorch where there is none. See `cuda.Body`.
+
+    verify: compare engines with float32 even where that was done before.
     engines: what was built or found for each shape [N, 3, H, W] given to the generator so far, refused ones included;
         None where none could be built.
     """
 
-    def __init__(
-        self, generator: nn.Module, spec: BackendSpec, package: Package, cache: EngineCache,
-        notify: Notify | None = None, verify: bool = False, device: torch.device | None = None,
-    ) -> None:  # fmt: skip
-        if spec.precision not in ("auto", "fp16"):
-            raise UsageError(f"precision {spec.precision}: engines are fp16; use --backend cuda for {spec.precision}")
-        super().__init__(generator, replace(spec, precision="fp16"), notify, device)
-        self._original, self._package, self._cache, self._verify = generator, package, cache, verify
-        self._digest = compiler.network_digest(self._planes.generator.body)
-        self._body = _Body(self._planes.generator.body)
-        self._planes.generator.body = self._body
+    name = "tensorrt"
+
+    def __init__(self, package: Package, cache: EngineCache, verify: bool = False) -> None:
+        self._package, self._cache, self._verify = package, cache, verify
         self.engines: dict[tuple[int, ...], StoredEngine | None] = {}
-        self.description = f"{device_name(self._device)}, {package.title} fp16, {model_name(spec)}"
+
+    def precision(self, requested: str, device: torch.device, lacks: frozenset[str]) -> str:
+        if requested not in ("auto", "fp16"):
+            raise UsageError(f"precision {requested}: engines are fp16; use --backend cuda for {requested}")
+        return choose_precision("fp16", "cuda", lacks)
+
+    def attach(self, generator: Generator, planes: PlaneGenerator, precision: str, notify: Notify) -> str:
+        self._generator, self._planes, self._notify = generator, planes, notify
+        self._digest = compiler.network_digest(planes.generator.body)
+        self._switch = planes.generator.body = _Switch(planes.generator.body)
+        return f"{self._package.title} {precision}"
+
+    def prepare(self, inputs: Sequence[Tensor], tile: int) -> None:
+        count, rows, columns = inputs[0].shape
+        radius = self._planes.generator.radius or 0
+        shape = (count, 3, windows(rows, tile, radius)[0], windows(columns, tile, radius)[0])
+        if shape not in self._switch.engines:
+            self._switch.engines[shape] = self._obtain(shape, inputs, tile)
 
     def close(self) -> None:
-        super().close()
-        self._body.engines.clear()
+        self._switch.engines.clear()
 
-    def _prepare(self, lane: Lane) -> None:
-        rows, columns = lane.shapes[0]
-        tile, radius = self._tile or 0, self._planes.generator.radius or 0
-        shape = (len(lane.inputs[0]), 3, windows(rows, tile, radius)[0], windows(columns, tile, radius)[0])
-        if shape not in self._body.engines:
-            self._body.engines[shape] = self._obtain(shape, lane.inputs)
-        super()._prepare(lane)
-
-    def _obtain(self, shape: tuple[int, int, int, int], inputs: Sequence[Tensor]) -> Engine | None:
+    def _obtain(self, shape: tuple[int, int, int, int], inputs: Sequence[Tensor], tile: int) -> Engine | None:
         """The engine for `shape`, from the cache or built now, fit for use; else None, and the reason is said."""
         key = self._key(shape)
         stored = self._cache.get(key)
@@ -100,7 +115,7 @@ class TensorRTBackend(CudaBackend):
             self._fall_back(str(error))
             return None
         if stored.psnr is None or self._verify:
-            psnr, reason = self._judge(engine, inputs)
+            psnr, reason = self._judge(engine, inputs, tile)
             stored = replace(stored, key=key, psnr=psnr, refused=reason, engine=b"" if reason else stored.engine)
             self._cache.put(stored)
         self.engines[shape] = stored
@@ -122,20 +137,18 @@ class TensorRTBackend(CudaBackend):
             f"compiling an engine for {n} pictures of {width}x{height} on {key.gpu}: once, for up to some minutes"
         )
         start = time.monotonic()
-        # Beside its engines TensorRT keeps how long kernels took, which makes the next build of the kind faster.
-        timing = self._cache.folder / "timing" if self._cache.folder.is_dir() else None
-        data = compiler.build(self._body.network, key.shape, self._package, timing_cache=timing)
-        return StoredEngine(key, data, model_name(self.spec), time.monotonic() - start, _now())
+        data = compiler.build(self._switch.network, key.shape, self._package, timing_cache=self._cache.timing())
+        return StoredEngine(key, data, model_name(self._planes.spec), time.monotonic() - start, _now())
 
-    def _judge(self, engine: Engine, inputs: Sequence[Tensor]) -> tuple[float | None, str]:
+    def _judge(self, engine: Engine, inputs: Sequence[Tensor], tile: int) -> tuple[float | None, str]:
         """(PSNR in dB of the worst picture against float32, why the engine must not be used or "").
 
         On the pictures at hand and on a made one, since episodes begin in black, on which anything is right.
         """
-        reference = PlaneGenerator(self._original, self.spec, "fp32", self._device)
-        tile, worst = self._tile or 0, math.inf
-        self._body.engines[engine.input_shape] = engine
-        for stacks in (inputs, made_picture(inputs, self.spec.source_format)):
+        spec, device = self._planes.spec, self._planes.device
+        reference, worst = PlaneGenerator(self._generator, spec, "fp32", device), math.inf
+        self._switch.engines[engine.input_shape] = engine
+        for stacks in (inputs, made_picture(inputs, spec.source_format)):
             results = self._planes.highres(stacks, tile)
             if not torch.isfinite(results).all():
                 return None, "it gives NaN or infinity"
@@ -150,21 +163,21 @@ class TensorRTBackend(CudaBackend):
         self._notify(f"TensorRT is not used ({reason}): PyTorch does the same, slower")
 
     def _key(self, shape: tuple[int, int, int, int]) -> EngineKey:
-        name, capability, driver = _card(self._device)
+        name, capability, driver = _card(self._planes.device)
         return EngineKey(
             self._digest, shape, "fp16", name, (capability,), driver, self._package.name, self._package.version,
             compiler.exporter(self._package), torch.__version__, compiler.OPTIONS,
         )  # fmt: skip
 
 
-def _known(generator: nn.Module) -> nn.Module:
+def _known(generator: Generator) -> Generator:
     """`generator`, if it is of a kind that engines are made of. BackendError for others."""
     if generator.radius is None:
-        raise BackendError("tensorrt: engines are made of Compact and SRResNet only; use --backend cuda")
+        raise BackendError(f"tensorrt: engines are made of {own_names('and')} only; use --backend cuda")
     return generator
 
 
-class _Body(nn.Module):
+class _Switch(nn.Module):
     """The convolutions, by an engine where there is one for the shape, else by PyTorch."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -261,3 +274,8 @@ def _card(device: torch.device) -> tuple[str, str, str]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+KIND = replace(
+    CUDA, name="tensorrt", available=tensorrt_missing, open=open_tensorrt, precisions=("fp16",), measured_by=CUDA.name
+)

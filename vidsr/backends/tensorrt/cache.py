@@ -118,6 +118,26 @@ class EngineCache:
                 self.remove(entry)
         return kept
 
+    def timing(self) -> Path | None:
+        """A file beside the engines, which may not be there yet, for how long kernels took: TensorRT's next build of
+        the kind is faster with it. None where engines are not kept, either, or where another user may have written it.
+        """
+        path = self.folder / "timing"
+        try:
+            make_cache_folder(self.folder)
+            self._check_folder()
+        except (Rejected, OSError) as error:
+            self._trouble(error)
+            return None
+        try:
+            info = os.lstat(path)
+            check_owner(info)
+            return path if stat.S_ISREG(info.st_mode) else None
+        except FileNotFoundError:
+            return path
+        except (Rejected, OSError):
+            return None
+
     def _path(self, key: EngineKey) -> Path:
         return self.folder / f"{key.digest}.engine"
 

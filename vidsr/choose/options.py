@@ -30,8 +30,8 @@ class Options:
     that keeps up with the source on this machine.
     backend: a name of `vidsr.capabilities()`. precision: of the convolutions. tile: work on squares of that many source
     pixels, 16 and more.
-    codec: by name or alias (x264 or h264, x265 or hevc, svtav1 or av1, ffv1, h264_nvenc, …). crf, preset: as the
-    encoder has them. encoder_options: others of it, by FFmpeg's names. pixel_format: FFmpeg's name.
+    codec: by a name or alias of encode.codecs. crf, preset: as the encoder has them. encoder_options: others of it, by
+    FFmpeg's names. pixel_format: FFmpeg's name.
     threads: of each encoder. jobs: segments worked on at once.
     hwaccel: "cuda": decode and encode on the GPU or fail; "off": never.
     reuse: "exact": compute anew what differs to the bit; "off": everything; None: what differs by more than noise.

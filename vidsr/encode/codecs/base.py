@@ -45,10 +45,10 @@ class Codec(ABC):
     def particular(
         self, threads: int, color: ColorSpec, hdr: HdrMetadata | None, live: bool
     ) -> tuple[dict[str, str], list[str]]:
-        """(options in FFmpeg's words, parts of NAME-params: the encoder's own words), beside quality and preset.
+        """(options in FFmpeg's words, parts of NAME-params in the encoder's own words), beside quality and preset.
 
-        Where the samples of `color`'s chroma lie, `hdr`, and what lets each picture out at once when `live`, are all
-        that FFmpeg does not hand to an encoder by itself, or not to every one.
+        To be said here is what FFmpeg does not hand to this encoder by itself: where the samples of `color`'s chroma
+        lie, `hdr` where it can be carried, and, when `live`, what lets each picture out at once.
         """
 
     def common(self, threads: int) -> dict[str, str]:

@@ -20,10 +20,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from vidsr.api import (
         ModelInfo,
-        Picture,
         Plan,
         Result,
-        Upscaler,
         capabilities,
         installed_models,
         plan,
@@ -50,6 +48,7 @@ if TYPE_CHECKING:
     from vidsr.proof.verify import Check, Proof
     from vidsr.report import Report
     from vidsr.run.job import Job, Progress
+    from vidsr.upscaler import Picture, Upscaler
 
 __all__ = [
     "BackendError", "Cancelled", "Check", "EncoderStalled", "Job", "ModelError", "ModelInfo", "Options", "OutputError",
@@ -60,6 +59,7 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("Check", "Proof"), "vidsr.proof.verify"), **dict.fromkeys(("Job", "Progress"), "vidsr.run.job"),
+    **dict.fromkeys(("Picture", "Upscaler"), "vidsr.upscaler"),
     "Options": "vidsr.choose.options", "Report": "vidsr.report", "SourceInfo": "vidsr.frames",
 }  # fmt: skip
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, Unpack
-
-import numpy as np
+from typing import Unpack
 
 from vidsr.backends import BACKENDS as BACKENDS
 from vidsr.backends import available_backends, open_backend
@@ -17,16 +14,16 @@ from vidsr.backends.base import Backend, BackendSpec
 from vidsr.choose.model import FAMILY as FAMILY
 from vidsr.choose.model import Outlook
 from vidsr.choose.options import LEAST_TILE as LEAST_TILE
-from vidsr.choose.options import Choices, Options, Precision, Reuse
+from vidsr.choose.options import Choices, Options
 from vidsr.choose.options import is_number as is_number
-from vidsr.choose.prepare import choose_reuse, choose_scale, decide, make_spec
+from vidsr.choose.prepare import choose_scale, decide, make_spec
 from vidsr.choose.targets import check_output, default_output, is_still
 from vidsr.choose.targets import targets as targets
 from vidsr.encode.codecs import AUTO as AUTO_CODECS  # noqa: F401
 from vidsr.encode.codecs import CODECS as CODECS
 from vidsr.encode.codecs import hdr10_codecs as hdr10_codecs
 from vidsr.errors import UsageError
-from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat, SourceInfo, TimeRange, Track
+from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, TimeRange, Track
 from vidsr.machine import keep_memory as keep_memory
 from vidsr.models import checkpoint
 from vidsr.models.checkpoint import ModelInfo
@@ -39,12 +36,8 @@ from vidsr.run.job import Job, Progress
 from vidsr.run.live import claim_stdout as claim_stdout
 from vidsr.run.live import stream as stream_job
 from vidsr.run.pipeline import run as run_job
-from vidsr.run.segments import one_segment
-from vidsr.run.stages import enlarged
-from vidsr.run.stills import COLOR as STILL_COLOR
 from vidsr.run.stills import SUFFIXES as STILL_SUFFIXES
-from vidsr.run.stills import read_still, still_format, upscale_still, write_still
-from vidsr.source.colorspec import result_color
+from vidsr.run.stills import read_still, upscale_still, write_still
 from vidsr.source.nvcodec import decoder_missing
 from vidsr.source.probe import probe as probe_file
 
@@ -297,85 +290,3 @@ def what_is_kept(source: SourceInfo, output: Path | None = None) -> tuple[Keep, 
     """
     target = output or source.path.with_suffix(default_suffix(source.path))
     return choose_tracks(source, target, {"unsupported"}), target
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One enlarged frame. pixels: [H, W, 3] R'G'B', uint8, or uint16 of 0..65535 where the source has more than 8 bits.
-
-    time, duration: seconds; pts: in the source's time_base units.
-    """
-
-    pixels: np.ndarray
-    time: float
-    duration: float
-    pts: int
-
-
-class Upscaler:
-    """A model, ready for pictures in memory; backends open when they are first needed, and stay until `close`.
-
-    model: a name or a weights file; "best" by default. scale: by default the model's own. backend, precision, tile,
-    reuse: see Options. told: called with a line for each thing that makes it slower. Use it from one thread at a time.
-    """
-
-    def __init__(
-        self, model: str = "best", *, scale: int | None = None, backend: str | None = None,
-        precision: Precision | None = None, tile: int | None = None, reuse: Reuse | None = None,
-        told: Told | None = None,
-    ) -> None:  # fmt: skip
-        self._options = Options(
-            model=model, scale=scale, backend=backend, precision=precision, tile=tile, reuse=reuse
-        )  # fmt: skip
-        self._told = told
-        self._backends: dict[BackendSpec, Backend] = {}
-        self.scale = choose_scale(self._options)
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """[H, W, 3] R'G'B', uint8 or uint16, sRGB or any other -> [scale*H, scale*W, 3], the same."""
-        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype not in (np.uint8, np.uint16) or not pixels.size:
-            got = f"{'x'.join(map(str, pixels.shape))} {pixels.dtype}"
-            raise UsageError(f"pixels: got {got}, expected [H, W, 3] uint8 or uint16")
-        format = still_format(pixels)
-        backend = self._open(make_spec(self._options, self.scale, format, STILL_COLOR, format, STILL_COLOR))
-        planes = tuple(np.ascontiguousarray(pixels[:, :, channel]) for channel in (1, 2, 0))  # FFmpeg's order: G, B, R
-        return _rgb(backend(FrameBatch((Frame(planes),), format, STILL_COLOR)).frames[0])
-
-    def frames(self, path: str | Path, start: float = 0.0, duration: float | None = None) -> Iterator[Picture]:
-        """The frames of a video, decoded and enlarged, in order; only what moves is computed, see Options.reuse.
-
-        start, duration: seconds, a part of it.
-        """
-        info = probe(path)
-        video, span = info.video, TimeRange(start, None if duration is None else start + duration)
-        format = PixelFormat("rgb", 8 if video.format.bits == 8 else 16)
-        color = result_color(video.color, format)
-        spec = make_spec(self._options, self.scale, video.format, video.color, format, color)
-        tolerance = choose_reuse(self._options.reuse, spec, info, span)
-        base: Fraction = video.time_base
-        report = Report(self._told or (lambda line: None))
-        with enlarged(info, one_segment(info, span), self._open(spec), report, 1, tolerance) as frames:
-            for frame in frames:
-                yield Picture(_rgb(frame), float(frame.pts * base), float(frame.duration * base), frame.pts)
-
-    def close(self) -> None:
-        """Give back memory and devices."""
-        while self._backends:
-            self._backends.popitem()[1].close()
-
-    def __enter__(self) -> Upscaler:
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self.close()
-
-    def _open(self, spec: BackendSpec) -> Backend:
-        if spec not in self._backends:
-            self._backends[spec] = open_backend(spec, self._told)
-        return self._backends[spec]
-
-
-def _rgb(frame: Frame) -> np.ndarray:
-    """FFmpeg's planar RGB has the planes G, B, R."""
-    green, blue, red = frame.planes
-    return np.dstack([red, green, blue])

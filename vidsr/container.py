@@ -1,7 +1,11 @@
-"""The few PyAV calls that every stage needs, with PyAV's traps closed. A stage never opens a container otherwise."""
+"""The few PyAV calls that every stage needs, with PyAV's traps closed, and what a result's container can hold.
+
+Nobody opens a container otherwise.
+"""
 
 from __future__ import annotations
 
+import io
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,8 +19,9 @@ from av.container import InputContainer
 from av.stream import Disposition, Stream
 
 from vidsr.errors import SourceError
-from vidsr.frames import StreamInfo
+from vidsr.frames import SourceInfo, StreamInfo, Track
 
+NAMES = {"matroska": "MKV", "mp4": "MP4", "mov": "MOV"}  # of FFmpeg's muxers, for users
 STUCK_AFTER = 100_000  # errors in a row; MP4 has one for each sample of a damaged stretch, an hour of sound 170,000
 
 
@@ -123,3 +128,28 @@ def use_one_thread(stream: Any) -> None:
     depends on which of them comes first: frame threads in any codec, slice threads in HEVC and MPEG-2."""
     stream.thread_type = ThreadType.NONE
     stream.codec_context.thread_count = 1  # dav1d asks for nothing else
+
+
+def container_of(info: SourceInfo) -> str:
+    """FFmpeg's muxer for a file that is there."""
+    if "matroska" in info.container:
+        return "matroska"
+    return "mov" if info.path.suffix.lower() == ".mov" else "mp4"
+
+
+def cannot_hold(container: str, stream: Stream, track: Track) -> str | None:
+    """Why the muxer refuses this stream (" (…)" or ""), None when it takes it: a trial of its header in memory."""
+    if track.kind == "attachment":
+        return None if container == "matroska" else ""
+    if track.kind == "cover":
+        return None
+    if track.kind == "unknown" or track.codec == "?" or (track.kind == "data" and container == "matroska"):
+        return ""
+    try:
+        with av.open(io.BytesIO(), "w", format=container) as trial:
+            trial.add_stream_from_template(stream, opaque=True)
+            trial.start_encoding()
+    except (ValueError, av.FFmpegError, OSError) as error:
+        text = str(getattr(error, "strerror", None) or error)
+        return "" if "does not support" in text else f" ({text})"
+    return None

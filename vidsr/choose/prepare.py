@@ -15,8 +15,7 @@ from vidsr.choose.model import Outlook, choose_model, family_member
 from vidsr.choose.options import SCALES, Hwaccel, Options, Reuse
 from vidsr.choose.samples import stretches
 from vidsr.choose.targets import check_output, default_output
-from vidsr.container import open_input
-from vidsr.containers import NAMES
+from vidsr.container import NAMES, open_input
 from vidsr.encode.codecs import CODECS, choose_codec, find_codec, hdr10_codecs
 from vidsr.encode.codecs.base import Codec
 from vidsr.encode.encoder import EncodeSettings, default_threads

@@ -14,8 +14,7 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
-from vidsr.container import is_cover, kind_of, open_input, packets
-from vidsr.containers import NAMES, cannot_hold
+from vidsr.container import NAMES, cannot_hold, is_cover, kind_of, open_input, packets
 from vidsr.errors import OutputError, UsageError
 from vidsr.files import write_failure
 from vidsr.frames import SourceInfo, StreamInfo, TimeRange, Track

@@ -13,8 +13,7 @@ from typing import Any
 
 import av
 
-from vidsr.container import Clock, is_cover, kind_of, open_input, packets, read_clock
-from vidsr.containers import NAMES, cannot_hold, container_of
+from vidsr.container import NAMES, Clock, cannot_hold, container_of, is_cover, kind_of, open_input, packets, read_clock
 from vidsr.frames import SourceInfo, StreamInfo, TimeRange
 from vidsr.proof.compare import compare_pictures
 from vidsr.report import Report

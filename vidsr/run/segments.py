@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -299,8 +298,3 @@ def check_resumable(found: Plan, wanted: Plan, folder: Path) -> None:
             f"{folder}: holds unfinished work that differs in {', '.join(differences)}; "
             f"{repeat}, or throw it away with --restart"
         )
-
-
-def free_bytes(path: Path) -> int:
-    """Bytes free where `path` (an existing folder) lies."""
-    return shutil.disk_usage(path).free

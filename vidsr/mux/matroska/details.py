@@ -16,7 +16,7 @@ from typing import BinaryIO
 from vidsr.mux.matroska import ebml
 from vidsr.mux.matroska.ebml import EbmlError, Element, children, to_text, to_uint
 
-EBML, DOC_TYPE, SEGMENT, CLUSTER, CUES = 0x1A45DFA3, 0x4282, 0x18538067, 0x1F43B675, 0x1C53BB6B
+EBML, DOC_TYPE, SEGMENT, CLUSTER = 0x1A45DFA3, 0x4282, 0x18538067, 0x1F43B675
 SEEK_HEAD, SEEK, SEEK_ID, SEEK_POSITION = 0x114D9B74, 0x4DBB, 0x53AB, 0x53AC
 INFO, TITLE, DURATION = 0x1549A966, 0x7BA9, 0x4489
 # SegmentUUID and SegmentFilename, the same of the previous and the next one, SegmentFamily, ChapterTranslate

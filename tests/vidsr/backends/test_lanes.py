@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.vidsr.backends.test_backends import picture, same, spec_for
 from vidsr.backends.cuda import CudaBackend
@@ -176,3 +177,41 @@ def test_the_made_device_finds_what_is_not_waited_for(missing):
             got = [frame.planes[0][0, 0] for frame in waiting().frames]
             wrong += got != [frame.planes[0][0, 0] for frame in batch.frames]
     assert wrong > 0
+
+
+class Capture(TorchDispatchMode):
+    """In place of recording a CUDA graph: keeps all that is made meanwhile, as it would lie in the graphs' pool."""
+
+    def __init__(self, graph, *_, **__):
+        super().__init__()
+        self.made = graph.made
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        given = {t.untyped_storage().data_ptr() for t in args if isinstance(t, torch.Tensor)}
+        if isinstance(result, torch.Tensor) and result.untyped_storage().data_ptr() not in given:
+            self.made.append(result)
+        return result
+
+
+class Graph:
+    def __init__(self):
+        self.made = []
+
+    def replay(self): ...
+
+
+def test_results_lie_where_no_graph_writes(monkeypatch):
+    """Graphs share a pool, where each may write over what another left: results wait outside it to be downloaded."""
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", Capture)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: Device(0, 1.0))
+    backend = CudaBackend(Enlarge(), spec_for(scale=2), device=torch.device("cpu"))
+    backend._graphs = True
+    for value in (20, 40, 60):
+        assert backend(flat(value, 4)).frames[0].planes[0][0, 0] == value
+    lanes = [lane for lane in backend._lanes if lane.graph]
+    pool = {t.untyped_storage().data_ptr() for lane in lanes for t in lane.graph.made}
+    assert len(lanes) == 3 and pool
+    assert not any(t.untyped_storage().data_ptr() in pool for lane in lanes for t in lane.outputs)

@@ -15,7 +15,8 @@ from tests.media import write_episode
 from tests.running import vidsr
 from tests.vidsr.backends.test_backends import picture, spec_for
 from vidsr.backends import open_backend
-from vidsr.choose.prepare import Options, with_scale
+from vidsr.choose.options import Options
+from vidsr.choose.prepare import choose_scale
 from vidsr.errors import ModelError
 from vidsr.frames import PixelFormat
 from vidsr.models.architectures import ARCHITECTURES, Compact, SRResNet
@@ -109,7 +110,7 @@ def test_the_scale_needs_no_network(tmp_path, monkeypatch, generator):
         raise AssertionError("a network was built")
 
     monkeypatch.setattr(type(generator), "__init__", built)
-    assert model_scale(path) == generator.scale == with_scale(Options(model=str(path))).scale
+    assert model_scale(path) == generator.scale == choose_scale(Options(model=str(path)))
 
 
 class Repeats(Generator):

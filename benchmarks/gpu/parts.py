@@ -25,7 +25,7 @@ from benchmarks.speed.memory import rss
 from vidsr.backends.cuda import KIND as CUDA
 from vidsr.backends.tensorrt.body import KIND as ENGINES
 from vidsr.frames import FrameBatch
-from vidsr.run.stages import upscale
+from vidsr.run.upscale import upscale
 
 SIZES = ((480, 270), (640, 360), (720, 480), (1280, 720))
 TINY = ((64, 48), (80, 48))

@@ -36,7 +36,7 @@ from vidsr.errors import SourceError
 from vidsr.report import Report
 from vidsr.reuse.reuse import reuse as reused
 from vidsr.reuse.stillness import NARROWEST, Tolerance
-from vidsr.run.stages import batches, upscale
+from vidsr.run.upscale import batches, upscale
 from vidsr.source.decode import decode
 
 ROOT = Path(__file__).parents[2]

@@ -22,7 +22,8 @@ from vidsr.reuse.reuse import ReuseCounts, _Canvas, _order, _Planner, reuse
 from vidsr.reuse.stillness import TILE, WIDEST, Tolerance
 from vidsr.run.job import Job
 from vidsr.run.segments import Segment
-from vidsr.run.stages import batches, segment_stages, upscale
+from vidsr.run.stages import segment_stages
+from vidsr.run.upscale import batches, upscale
 
 WORST = 64  # side of the squares of the result that are looked at one by one, luma samples
 SMALL = (720, 480)  # width and height at which comparing and painting are timed

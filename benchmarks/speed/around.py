@@ -16,7 +16,7 @@ from benchmarks.common.pictures import Source
 from benchmarks.speed.measure import Effort, figures, make_batches, speed
 from vidsr.backends.base import Backend
 from vidsr.frames import Frame
-from vidsr.run.stages import upscale
+from vidsr.run.upscale import upscale
 
 if TYPE_CHECKING:
     from vidsr.run.job import Job

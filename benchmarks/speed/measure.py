@@ -20,7 +20,7 @@ from vidsr.backends.cuda import CudaBackend, TorchBody
 from vidsr.errors import BackendError
 from vidsr.frames import FrameBatch
 from vidsr.models.checkpoint import find_model, load_generator
-from vidsr.run.stages import upscale
+from vidsr.run.upscale import upscale
 
 GPU_BATCH = CUDA.batch_size
 

@@ -9,26 +9,25 @@ that both overlap with encoding.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from vidsr.backends import open_backend
-from vidsr.backends.base import Backend, Pending
+from vidsr.backends.base import Backend
 from vidsr.encode.encoder import Discarded, encode
 from vidsr.errors import EncoderStalled
 from vidsr.files import file_sha256
-from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat, SourceInfo
+from vidsr.frames import Frame, SourceInfo
 from vidsr.report import Report
 from vidsr.reuse.reuse import ReuseCounts, reuse
 from vidsr.reuse.stillness import Tolerance
 from vidsr.run.job import Job
 from vidsr.run.prefetch import prefetch
 from vidsr.run.segments import Segment, SegmentResult, segment_path
+from vidsr.run.upscale import batches, upscale
 from vidsr.source.decode import decode
 
 STALLS = 2  # of its encoder, that a segment may have
@@ -117,27 +116,3 @@ def enlarged(
     # Both by name: an error that lies about keeps the stages it came through, and with them their threads.
     with closing(decoded), closing(upscaled):
         yield upscaled
-
-
-def batches(frames: Iterable[Frame], size: int, format: PixelFormat, color: ColorSpec) -> Iterator[FrameBatch]:
-    """Groups of `size` frames in order; the last may be smaller."""
-    iterator = iter(frames)
-    while group := tuple(islice(iterator, size)):
-        yield FrameBatch(group, format, color)
-
-
-def upscale(
-    batches: Iterable[FrameBatch], backend: Backend, backend_lock: AbstractContextManager[Any] | None = None
-) -> Iterator[Frame]:
-    """Each frame of `batches` enlarged by `backend`, in order, with its own pts and duration.
-
-    backend_lock: held while a batch is submitted, where several threads share the backend.
-    """
-    pending: deque[Pending] = deque()
-    for batch in batches:
-        with backend_lock or nullcontext():
-            pending.append(backend.submit(batch))
-        if len(pending) >= backend.in_flight:
-            yield from pending.popleft()().frames
-    while pending:
-        yield from pending.popleft()().frames

@@ -32,7 +32,7 @@ from vidsr.backends.base import BackendSpec
 from vidsr.frames import Frame, PixelFormat
 from vidsr.reuse.reuse import Box, ReuseCounts, reuse
 from vidsr.reuse.stillness import NARROWEST, Tolerance
-from vidsr.run.stages import batches
+from vidsr.run.upscale import batches
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -69,5 +69,5 @@ def test_nobody_else_names_a_backend(package):
         constants = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
         found = {(node.lineno, node.value) for node in constants if node.value in names}
         if package == "choose":  # which of both a kind's `device` is, and a choice of --hwaccel
-            found = {(line, value) for line, value in found if value != "cpu" and not path.name == "options.py"}
+            found = {(line, value) for line, value in found if value != "cpu" and path.name != "options.py"}
         assert not found, path

@@ -25,7 +25,7 @@ from vidsr.reuse.rectangles import merged
 from vidsr.reuse.reuse import ReuseCounts, reuse
 from vidsr.reuse.stillness import NARROWEST, TILE, WIDEST, Tolerance, choose_tolerance
 from vidsr.run.pipeline import run
-from vidsr.run.stages import upscale
+from vidsr.run.upscale import upscale
 
 EXACT = Tolerance()
 YUV = PixelFormat.from_name("yuv420p")

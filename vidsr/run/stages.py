@@ -49,6 +49,7 @@ def make_segment(
     """
     if backend is None:
         with closing(open_backend(job.backend, report.warn if report else None)) as own:
+            own.settle(job.info.video.width, job.info.video.height)
             return make_segment(job, segment, folder, own, report, None, taken)
     report = report or Report()
     for stalls in range(STALLS + 1):

@@ -14,9 +14,10 @@ import torch
 from benchmarks.common.pictures import Source
 from vidsr.backends import open_backend
 from vidsr.backends.base import Backend, BackendSpec, Notify
+from vidsr.backends.convolutions import TorchBody
 from vidsr.backends.cpu import TorchBackend
 from vidsr.backends.cuda import KIND as CUDA
-from vidsr.backends.cuda import CudaBackend, TorchBody
+from vidsr.backends.cuda import CudaBackend
 from vidsr.errors import BackendError
 from vidsr.frames import FrameBatch
 from vidsr.models.checkpoint import find_model, load_generator

@@ -50,7 +50,9 @@ def main() -> None:
 
     from benchmarks.common.pictures import drawn
     from benchmarks.speed.measure import make_batches, open_on, plain_spec
+    from vidsr.machine import keep_memory
 
+    keep_memory()  # as the command does
     model, scale, width, height = json.loads(sys.argv[1])
     source = drawn(width, height, 2, None)
     backend = open_on(plain_spec("cpu", model, scale, source), torch.device("cpu"))

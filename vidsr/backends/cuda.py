@@ -11,14 +11,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vidsr.backends.base import BackendKind, BackendSpec, Notify, Pending
+from vidsr.backends.convolutions import Body, TorchBody
 from vidsr.backends.gpu import cuda_errors_explained, cuda_missing, device_name
-from vidsr.backends.planes import PlaneGenerator, available_bytes, choose_precision, model_name, tensor
+from vidsr.backends.planes import PlaneGenerator, available_bytes, model_name, tensor
 from vidsr.backends.tiles import activation_bytes, auto_tile
 from vidsr.errors import BackendError, first_line
 from vidsr.frames import Frame, FrameBatch
@@ -41,56 +42,6 @@ def open_cuda(spec: BackendSpec, notify: Notify | None = None) -> CudaBackend:
     if reason := cuda_missing():
         raise BackendError(reason)
     return CudaBackend(load_generator(spec.model, notify), spec, notify)
-
-
-class Body(Protocol):
-    """What runs the convolutions of a CudaBackend, all the rest of which stays as it is. Of one backend only.
-
-    name: of the backend that this makes it, as `settle` says it.
-    """
-
-    name: str
-
-    def precision(self, requested: str, device: torch.device, lacks: frozenset[str]) -> str:
-        """What the convolutions compute in, "fp32", "bf16" or "fp16". UsageError for a request that cannot be met."""
-        ...
-
-    def attach(self, generator: Generator, planes: PlaneGenerator, precision: str, notify: Notify) -> str:
-        """Take over `planes.generator.body`, once; what it is, for people: "fp16", with more before it.
-
-        generator: as it was before `planes` folded it, float32. notify: told what makes the work slower, later on.
-        """
-        ...
-
-    def prepare(self, inputs: Sequence[Tensor], tile: int) -> None:
-        """Before the first work on such planes, on the stream for computing: real ones, [N, rows, columns] each, that
-        are given to the generator in tiles of that size, or whole for 0."""
-        ...
-
-    def close(self) -> None:
-        """Give back what it holds of the device."""
-        ...
-
-
-class TorchBody:
-    """The convolutions by PyTorch's kernels. compiled: by what torch.compile makes of them, to compare with."""
-
-    name = "cuda"
-
-    def __init__(self, compiled: bool = False) -> None:
-        self._compiled = compiled
-
-    def precision(self, requested: str, device: torch.device, lacks: frozenset[str]) -> str:
-        return choose_precision(requested, device.type, lacks)
-
-    def attach(self, generator: Generator, planes: PlaneGenerator, precision: str, notify: Notify) -> str:
-        if self._compiled:
-            planes.generator.body.compile(mode="max-autotune-no-cudagraphs", dynamic=False)
-        return precision
-
-    def prepare(self, inputs: Sequence[Tensor], tile: int) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class CudaBackend:

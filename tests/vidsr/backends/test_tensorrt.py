@@ -9,7 +9,8 @@ import torch
 
 from tests.vidsr.backends.test_backends import compact, picture, same, spec_for, srresnet
 from vidsr.backends.base import BackendSpec
-from vidsr.backends.cuda import CudaBackend, TorchBody
+from vidsr.backends.convolutions import TorchBody
+from vidsr.backends.cuda import CudaBackend
 from vidsr.backends.planes import PlaneGenerator
 from vidsr.backends.tensorrt import body as tensorrt
 from vidsr.backends.tensorrt import compiler

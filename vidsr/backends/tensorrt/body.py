@@ -63,7 +63,7 @@ def open_with(body: EngineBody, spec: BackendSpec, notify: Notify | None = None)
 
 
 class EngineBody:
-    """The convolutions of a CudaBackend by engines, and by PyTorch where there is none. See `cuda.Body`.
+    """The convolutions of a CudaBackend by engines, and by PyTorch where there is none. See `convolutions.Body`.
 
     verify: compare engines with float32 even where that was done before.
     engines: what was built or found for each shape [N, 3, H, W] given to the generator so far, refused ones included;

@@ -20,6 +20,7 @@ from benchmarks.speed.measure import plain_spec
 from vidsr.frames import Frame, FrameBatch
 
 if TYPE_CHECKING:
+    from vidsr.backends.base import Precision
     from vidsr.run.job import Job
     from vidsr.run.segments import Segment
 
@@ -73,7 +74,7 @@ class FrameByFrame:
 class Ours(FrameByFrame):
     """A model by vidsr's own backend on the CPU: from planes to planes. precision: as in a BackendSpec."""
 
-    def __init__(self, model: str, material: Material, precision: str = "auto") -> None:
+    def __init__(self, model: str, material: Material, precision: Precision | None = None) -> None:
         from vidsr.backends import open_backend
 
         self.backend = open_backend(replace(plain_spec("cpu", model, material.scale, material.source), precision=precision))

@@ -12,12 +12,13 @@ from benchmarks.common.material import SCALE, Material, as_encoded, as_picture
 from benchmarks.peers.contenders import FrameByFrame, Ours, PeerRun, check_picture, save_pictures
 from benchmarks.peers.folder import ENGINE, PEERS, environment, install
 from benchmarks.quality.subjects import enlarged
+from vidsr.backends.base import Precision
 from vidsr.errors import UsageError, VidsrError
 from vidsr.models.architectures import Compact
 from vidsr.models.checkpoint import find_model, installed_models, load_generator, weights_sha256
 
 BICUBIC = "bicubic"
-PRECISION = "fp32"  # the same pictures on every CPU
+PRECISION: Precision = "fp32"  # the same pictures on every CPU
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def fps(
     repeats: int, seconds: float, save: bool, output: Path,
 ) -> None:  # fmt: skip
     """Measure frames a second of each model at each size, by itself, stage by stage, and from decoding to encoding."""
-    name = choose_backend(backend)
+    name = choose_backend(None if backend == "auto" else backend)
     if not backend_kind(name).needs_model:
         raise click.UsageError(f"--backend {name}: runs no model; name one that does")
     if clip and sizes:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from vidsr.backends.base import Backend, BackendKind, BackendSpec, Notify
 from vidsr.errors import BackendError, UsageError
 
-# The fastest first: "auto" takes the first that runs here. Each is the KIND of a module, imported when it is asked for.
+# The fastest first: the first that runs here is chosen. Each is the KIND of a module, imported when it is asked for.
 BACKENDS = {
     "tensorrt": "vidsr.backends.tensorrt.body",
     "cuda": "vidsr.backends.cuda",
@@ -68,16 +68,16 @@ def available_backends() -> dict[str, str | None]:
     return {name: why_not(name) for name in BACKENDS}
 
 
-def choose_backend(name: str = "auto", precision: str = "auto") -> str:
-    """`name` itself, or for "auto" the fastest backend that runs here, at `precision` if one is asked for.
+def choose_backend(name: str | None = None, precision: str | None = None) -> str:
+    """`name` itself, or for None the fastest backend that runs here, at `precision` if one is asked for.
 
     UsageError for a name that is none; BackendError, with the reason, for one that cannot run here.
     """
-    if name == "auto":
+    if name is None:
         found = _chosen_unasked(tuple(BACKENDS))
         if not found:  # the slowest has the fewest needs
             raise BackendError([reason for reason in available_backends().values() if reason][-1])
-        fit = [one for one in found if precision in ("auto", *backend_kind(one).precisions)]
+        fit = [one for one in found if precision in (None, *backend_kind(one).precisions)]
         return (fit or found[-1:])[0]  # where none has that precision, the last says so when it is opened
     if reason := why_not(name):
         raise BackendError(reason)
@@ -85,7 +85,7 @@ def choose_backend(name: str = "auto", precision: str = "auto") -> str:
 
 
 def fallbacks(name: str) -> tuple[str, ...]:
-    """The slower backends that run here, the fastest first: what "auto" goes on with where `name` fails to open."""
+    """The slower backends that run here, the fastest first: what a run goes on with where `name` fails to open."""
     names = tuple(BACKENDS)
     if name not in names or not backend_kind(name).chosen_unasked:
         return ()

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from vidsr.frames import ColorSpec, FrameBatch, PixelFormat
 
+Precision = Literal["fp32", "bf16", "fp16"]
 Notify = Callable[[str], None]  # told, in one line each, what makes the work slower than asked for
 Pending = Callable[[], FrameBatch]  # waits for a batch that was submitted, and gives its result
 
@@ -21,9 +22,9 @@ class BackendSpec:
     scale: the size of the result over the source, 2 or more; a generator of a larger scale is reduced by area.
     source_format, source_color: of the batches that come in.
     result_format, result_color: of the batches that go out.
-    tile: side of the largest square given to the generator at once, in source pixels; 0 for whole
+    tile: side of the largest square given to the generator at once, in source pixels; None for whole
         frames, or tiles where memory is short.
-    precision: "auto", "fp32", "bf16" or "fp16".
+    precision: "fp32", "bf16" or "fp16"; None for the fastest that keeps the picture.
     instead: names to try in turn, each time saying why, where `name` cannot be opened after all.
     """
 
@@ -34,8 +35,8 @@ class BackendSpec:
     source_color: ColorSpec
     result_format: PixelFormat
     result_color: ColorSpec
-    tile: int = 0
-    precision: str = "auto"
+    tile: int | None = None
+    precision: Precision | None = None
     instead: tuple[str, ...] = ()
 
 
@@ -47,11 +48,11 @@ class BackendKind:
     open: the backend of a spec, ready to be called. BackendError where it cannot run, ModelError for weights that
         cannot be loaded, UsageError for a scale or a precision that cannot be had; notify: see `open_backend`.
     device: "cpu", whose cores the encoders need, too, or "gpu", which leaves them to those.
-    precisions: what it may be asked for besides "auto"; none where there is no choice and it takes any word.
+    precisions: what it may be asked for; none where there is no choice and it takes any word.
     patch: see `Backend`, of all that it opens.
     batch_size: how many frames it is best given at once.
     needs_model: whether it runs a generator; one that does not loses nothing of the source, and opens without weights.
-    chosen_unasked: whether "auto" may mean it.
+    chosen_unasked: whether it is chosen where none is asked for.
     measured_by: where opening it takes minutes, the name of another on the same device that is no faster and stands in
         while it is still open which model is taken; "" for itself.
     """

@@ -21,7 +21,7 @@ class Body(Protocol):
 
     name: str
 
-    def precision(self, requested: str, device: torch.device, lacks: frozenset[str]) -> str:
+    def precision(self, requested: str | None, device: torch.device, lacks: frozenset[str]) -> str:
         """What the convolutions compute in, "fp32", "bf16" or "fp16". UsageError for a request that cannot be met."""
         ...
 
@@ -50,7 +50,7 @@ class TorchBody:
     def __init__(self, compiled: bool = False) -> None:
         self._compiled = compiled
 
-    def precision(self, requested: str, device: torch.device, lacks: frozenset[str]) -> str:
+    def precision(self, requested: str | None, device: torch.device, lacks: frozenset[str]) -> str:
         return choose_precision(requested, device.type, lacks)
 
     def attach(self, generator: Generator, planes: PlaneGenerator, precision: str, notify: Notify) -> str:

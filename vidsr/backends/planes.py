@@ -86,12 +86,12 @@ def exactly(device: torch.device) -> AbstractContextManager[None]:
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
-def choose_precision(requested: str, device: str, lacks: frozenset[str] = frozenset()) -> str:
-    """ "fp32", "bf16" or "fp16" for `requested`, which may be "auto": the fastest that keeps the picture.
+def choose_precision(requested: str | None, device: str, lacks: frozenset[str] = frozenset()) -> str:
+    """ "fp32", "bf16" or "fp16": `requested`, or for None the fastest that keeps the picture.
 
     lacks: what the generator cannot be run in. UsageError for that, and for what the device or nobody has.
     """
-    if requested == "auto":
+    if requested is None:
         if device == "cuda":  # before Volta, cards have no units for fp16 and are slower with it
             old = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] < 7
             return "fp32" if old or "fp16" in lacks else "fp16"

@@ -8,13 +8,13 @@ from math import isfinite
 from pathlib import Path
 from typing import Literal, TypedDict, get_args
 
+from vidsr.backends.base import Precision
 from vidsr.errors import UsageError
 from vidsr.models.checkpoint import MOST_SCALE
 from vidsr.mux.stitch import DROP_WORDS
 
 SCALES = range(2, MOST_SCALE + 1)
 LEAST_TILE = 16
-Precision = Literal["fp32", "bf16", "fp16"]
 Hwaccel = Literal["cuda", "off"]
 Reuse = Literal["exact", "off"]
 

@@ -63,12 +63,11 @@ def make_spec(
     color: ColorSpec,
 ) -> BackendSpec:  # fmt: skip
     """The backend to open. scale: of `choose_scale`. UsageError for an unknown model or backend."""
-    precision = options.precision or "auto"
-    name = choose_backend(options.backend or "auto", precision)
+    name = choose_backend(options.backend, options.precision)
     model = str(family_member(options.model, scale).path) if backend_kind(name).needs_model else ""
     instead = fallbacks(name) if options.backend is None else ()
     return BackendSpec(
-        name, model, scale, source_format, source_color, format, color, options.tile or 0, precision, instead
+        name, model, scale, source_format, source_color, format, color, options.tile, options.precision, instead
     )
 
 
@@ -186,7 +185,7 @@ def choose_jobs(options: Options, spec: BackendSpec, codec: Codec, video: Stream
 def _choose_encoder(
     options: Options, scale: int, codec: Codec, video: StreamInfo, format: PixelFormat, report: Report
 ) -> Codec:
-    """`codec`, or for "auto" one on the GPU that works here and takes what was asked for."""
+    """`codec`, or where none was asked for one on the GPU that works here and takes what was asked for."""
 
     size = video.width * scale, video.height * scale
     if options.codec is not None:

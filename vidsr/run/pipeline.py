@@ -140,7 +140,7 @@ def _make_segments(
 
 def _as_begun(spec: BackendSpec, plan: Plan) -> BackendSpec:
     """`spec` with the tile that the run was begun with, where none is asked for: it follows from the free memory."""
-    return spec if spec.tile else replace(spec, tile=plan.resolved.get("tile", 0))
+    return spec if spec.tile else replace(spec, tile=plan.resolved.get("tile") or None)
 
 
 class _Totals:

@@ -41,7 +41,7 @@ on_tensorrt = (
     pytest.mark.skipif(cuda_missing() is None and tensorrt_missing() is not None, reason=tensorrt_missing() or ""),
 )
 BACKENDS = {
-    "nearest": ("nearest", "auto", ()),
+    "nearest": ("nearest", None, ()),
     "cpu-fp32": ("cpu", "fp32", ()),
     "cpu-bf16": ("cpu", "bf16", no_bf16),
     "lanes-on-cpu": ("lanes", "fp32", ()),  # the CUDA backend without its streams and graphs
@@ -369,8 +369,8 @@ def on_cpu(generator, spec=None, notify=None):
 
 
 def test_precision_is_chosen():
-    assert choose_precision("auto", "cpu") == ("bf16" if cpu_has_bf16() else "fp32")
-    assert choose_precision("auto", "cuda") == "fp16"
+    assert choose_precision(None, "cpu") == ("bf16" if cpu_has_bf16() else "fp32")
+    assert choose_precision(None, "cuda") == "fp16"
     assert choose_precision("fp32", "cuda") == "fp32"
     with pytest.raises(UsageError, match="int8"):
         choose_precision("int8", "cpu")
@@ -425,7 +425,7 @@ def test_names():
     assert list(backends) == ["tensorrt", "cuda", "cpu", "nearest"]
     assert backends["cpu"] is None and backends["nearest"] is None
     best = next(name for name, reason in backends.items() if reason is None)
-    assert choose_backend("auto") == best
+    assert choose_backend() == best
     assert choose_backend("nearest") == "nearest"
     assert fallbacks("cpu") == fallbacks("nearest") == ()
     with pytest.raises(UsageError, match=r"'tpu'.*auto"):
@@ -498,7 +498,7 @@ def test_fallbacks_are_the_slower_ones_that_work(monkeypatch):
     works = {"tensorrt": None, "cuda": None, "cpu": None, "nearest": None}
     monkeypatch.setattr("vidsr.backends.why_not", works.get)
     assert choose_backend() == "tensorrt" and fallbacks("tensorrt") == ("cuda", "cpu")
-    assert choose_backend("auto", "fp16") == "tensorrt" and choose_backend("auto", "fp32") == "cuda"
+    assert choose_backend(None, "fp16") == "tensorrt" and choose_backend("auto", "fp32") == "cuda"
     works["cuda"] = "cuda: no"
     assert fallbacks("tensorrt") == ("cpu",)
     works["tensorrt"] = "tensorrt: no"

@@ -77,7 +77,7 @@ class Run:
 
     def __init__(self, cache, generator=compact, verify=False, **options):
         self.said = []
-        spec = spec_for("tensorrt", precision="auto", **options)
+        spec = spec_for("tensorrt", precision=None, **options)
         self.body = EngineBody(PACKAGE, cache, verify)
         self.backend = CudaBackend(generator(), spec, self.said.append, CPU, self.body)
 

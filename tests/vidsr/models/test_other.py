@@ -116,7 +116,7 @@ def path(tmp_path):
 
 
 def spec(path, **options):
-    return BackendSpec("cpu", str(path), 2, YUV, COLOR, YUV, COLOR, **{"precision": "auto", **options})
+    return BackendSpec("cpu", str(path), 2, YUV, COLOR, YUV, COLOR, **options)
 
 
 def frame(width=45, height=38, seed=0, pts=0):

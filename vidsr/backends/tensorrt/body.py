@@ -76,8 +76,8 @@ class EngineBody:
         self._package, self._cache, self._verify = package, cache, verify
         self.engines: dict[tuple[int, ...], StoredEngine | None] = {}
 
-    def precision(self, requested: str, device: torch.device, lacks: frozenset[str]) -> str:
-        if requested not in ("auto", "fp16"):
+    def precision(self, requested: str | None, device: torch.device, lacks: frozenset[str]) -> str:
+        if requested not in (None, "fp16"):
             raise UsageError(f"precision {requested}: engines are fp16; use --backend cuda for {requested}")
         return choose_precision("fp16", "cuda", lacks)
 

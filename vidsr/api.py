@@ -16,7 +16,7 @@ from vidsr.choose.model import Outlook
 from vidsr.choose.options import LEAST_TILE as LEAST_TILE
 from vidsr.choose.options import Choices, Options
 from vidsr.choose.options import is_number as is_number
-from vidsr.choose.prepare import choose_scale, decide, make_spec
+from vidsr.choose.prepare import check_container, choose_scale, decide, make_spec
 from vidsr.choose.targets import check_output, default_output, is_still
 from vidsr.choose.targets import targets as targets
 from vidsr.encode.codecs import AUTO as AUTO_CODECS  # noqa: F401
@@ -59,11 +59,14 @@ def plan(
     told: called with each line worth knowing as it comes up; they are in the plan, too.
     UsageError for choices that do not fit the source or each other, SourceError, OutputError, ModelError, BackendError.
     """
-    return plan_with(Path(path), Options(output=None if output is None else Path(output), **choices), told)
+    return plan_with(Path(path), _options(output, choices), told, lambda line: None)
 
 
-def plan_with(path: Path, options: Options, told: Told | None = None, say: Told = lambda line: None) -> Plan:
-    """`plan` with `options` made before. say: told of what is being measured, and what came of it."""
+def plan_with(path: Path, options: Options, told: Told | None = None, say: Told | None = None) -> Plan:
+    """`plan` with `options` made before.
+
+    say: told of what is being measured, and what came of it; None: nothing is measured only to know what to expect.
+    """
     report = Report(told or (lambda line: None))
     job, expected = decide(path, options, report, say)
     return Plan(job, expected, options, report)
@@ -177,6 +180,7 @@ class Plan:
             keep = self.job.keep
         else:
             keep = choose_tracks(self.source, output, self.options.drop)
+        check_container(CODECS[self.codec], output)
         check_output(self.source.path, output, self.job.overwrite)
         return replace(self.job, output=output, keep=keep)
 
@@ -201,8 +205,8 @@ def upscale(
     progress: Callable[[Progress], None] = lambda progress: None, cancelled: Callable[[], bool] = lambda: False,
     **choices: Unpack[Choices],
 ) -> Result:  # fmt: skip
-    """`plan` and its `run` in one."""
-    return plan(path, output, told=told, **choices).run(progress=progress, cancelled=cancelled)
+    """`plan` and its `run` in one; nothing is measured but what a choice depends on."""
+    return plan_with(Path(path), _options(output, choices), told).run(progress=progress, cancelled=cancelled)
 
 
 def stream_with(
@@ -226,7 +230,7 @@ def upscale_picture(
     path: str | Path, output: str | Path | None = None, *, told: Told | None = None, **choices: Unpack[Choices]
 ) -> Path:  # fmt: skip
     """A still picture, enlarged, as a file beside it or at `output`; where it is."""
-    return upscale_picture_with(Path(path), Options(output=None if output is None else Path(output), **choices), told)
+    return upscale_picture_with(Path(path), _options(output, choices), told)
 
 
 def upscale_picture_with(path: Path, options: Options, told: Told | None = None) -> Path:
@@ -271,6 +275,10 @@ def verify(
 def installed_models() -> list[ModelInfo]:
     """The installed weights, by name, with what they were measured at."""
     return checkpoint.installed_models()
+
+
+def _options(output: str | Path | None, choices: Choices) -> Options:
+    return Options(output=None if output is None else Path(output), **choices)
 
 
 def capabilities() -> dict[str, str | None]:

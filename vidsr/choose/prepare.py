@@ -91,14 +91,13 @@ def decide(
     info = probe(source)
     scale = choose_scale(options, info.video.height)
     output = options.output or default_output(source, scale)
-    container = output_format(output)
+    output_format(output)
     live = output == STDOUT
     if not live:
         check_output(source, output, options.overwrite)
     video = info.video
     codec = choose_codec(options.codec, video)
-    if container not in codec.containers:
-        raise UsageError(f"{output}: {codec.name} cannot live in {output.suffix}: use .mkv")
+    check_container(codec, output)
     format = codec.result_format(video.format, options.pixel_format, report)
     _check_size(info, scale, format)
     codec = _choose_encoder(options, scale, codec, video, format, report)
@@ -180,6 +179,12 @@ def choose_jobs(options: Options, spec: BackendSpec, codec: Codec, video: Stream
         held = FRAMES_HELD * format.dtype.itemsize * sum(rows * columns for rows, columns in shapes)
         wanted = max(1, min(wanted, free_memory() // 2 // held))
     return wanted, threads
+
+
+def check_container(codec: Codec, output: Path) -> None:
+    """UsageError where the container of `output` does not take what `codec` makes."""
+    if output_format(output) not in codec.containers:
+        raise UsageError(f"{output}: {codec.name} cannot live in {output.suffix}: use .mkv")
 
 
 def _choose_encoder(

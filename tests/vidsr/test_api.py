@@ -91,7 +91,7 @@ def test_a_plan_runs_into_another_container(episode, tmp_path):
     with pytest.raises(vidsr.OutputError, match="no such folder"):
         plan.run(tmp_path / "nowhere" / "b.mkv")
     lossless = vidsr.plan(episode, drop=["unsupported"], **{**QUICK, "codec": "ffv1", "preset": None})
-    with pytest.raises(vidsr.UsageError, match="ffv1 cannot live in .mp4"):
+    with pytest.raises(vidsr.UsageError, match=r"ffv1 cannot live in \.mp4"):
         lossless.run(tmp_path / "b.mp4")
     kept = plan.run(tmp_path / "b.mp4", cancelled=lambda: False)
     assert [track.kind for track in vidsr.probe(kept.output).tracks] == ["video", "audio"]

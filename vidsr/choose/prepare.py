@@ -91,7 +91,7 @@ def decide(
     info = probe(source)
     scale = choose_scale(options, info.video.height)
     output = options.output or default_output(source, scale)
-    output_format(output)
+    output_format(output)  # refuses a suffix that is not written, before anything else is said of it
     live = output == STDOUT
     if not live:
         check_output(source, output, options.overwrite)

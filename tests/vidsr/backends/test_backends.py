@@ -498,7 +498,7 @@ def test_fallbacks_are_the_slower_ones_that_work(monkeypatch):
     works = {"tensorrt": None, "cuda": None, "cpu": None, "nearest": None}
     monkeypatch.setattr("vidsr.backends.why_not", works.get)
     assert choose_backend() == "tensorrt" and fallbacks("tensorrt") == ("cuda", "cpu")
-    assert choose_backend(None, "fp16") == "tensorrt" and choose_backend("auto", "fp32") == "cuda"
+    assert choose_backend(None, "fp16") == "tensorrt" and choose_backend(None, "fp32") == "cuda"
     works["cuda"] = "cuda: no"
     assert fallbacks("tensorrt") == ("cpu",)
     works["tensorrt"] = "tensorrt: no"

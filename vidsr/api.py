@@ -16,14 +16,14 @@ from vidsr.choose.model import Outlook
 from vidsr.choose.options import LEAST_TILE as LEAST_TILE
 from vidsr.choose.options import Choices, Options
 from vidsr.choose.options import is_number as is_number
-from vidsr.choose.prepare import check_container, choose_scale, decide, make_spec
-from vidsr.choose.targets import check_output, default_output, is_still
+from vidsr.choose.prepare import announce_container, check_container, choose_scale, decide, make_spec
+from vidsr.choose.targets import check_output, check_stream, default_output, is_still
 from vidsr.choose.targets import targets as targets
 from vidsr.encode.codecs import AUTO as AUTO_CODECS  # noqa: F401
 from vidsr.encode.codecs import CODECS as CODECS
 from vidsr.encode.codecs import hdr10_codecs as hdr10_codecs
 from vidsr.errors import UsageError
-from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, TimeRange, Track
+from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, Track
 from vidsr.machine import keep_memory as keep_memory
 from vidsr.models import checkpoint
 from vidsr.models.checkpoint import ModelInfo
@@ -67,17 +67,26 @@ def plan_with(path: Path, options: Options, told: Told | None = None, say: Told 
 
     say: told of what is being measured, and what came of it; None: nothing is measured only to know what to expect.
     """
+    _check(path, options.output)
     report = Report(told or (lambda line: None))
     job, expected = decide(path, options, report, say)
     return Plan(job, expected, options, report)
+
+
+def _check(path: Path, output: Path | None) -> None:
+    if output == STDOUT:
+        raise UsageError("-: a stream has no plan and no proof: use vidsr.stream")
+    if is_still(path):
+        raise UsageError(f"{path}: is a picture: use vidsr.upscale_picture")
 
 
 @dataclass(frozen=True)
 class Plan:
     """What will run, every choice made.
 
-    job: the whole of it. expected: frames a second, as measured; None where the part is so short that the run itself
-    tells sooner. options: what was asked for. report: what there was to say so far.
+    job: the whole of it. expected: frames a second, as measured; None where nothing was: the part is so short that the
+    run itself tells sooner, there is no model, or no picture can be read to measure with. options: what was asked for.
+    report: what there was to say so far.
     """
 
     job: Job
@@ -152,13 +161,16 @@ class Plan:
         self, output: str | Path | None = None, *, progress: Callable[[Progress], None] = lambda progress: None,
         cancelled: Callable[[], bool] = lambda: False, opened: Told = lambda description: None,
     ) -> Result:  # fmt: skip
-        """Upscale into `output`, by default the plan's. A run that was stopped goes on where it was.
+        """Upscale into `output`, by default the plan's. A run that was stopped goes on where it was, unless
+        Options.restart.
 
         progress: called after each frame and step, from several threads, one at a time. cancelled: asked as often; True
         ends the run with Cancelled. opened: told which device, precision and model do the work.
         VerifyError where the result does not prove to be the source; OutputError, ResumeError and others as they come.
         """
-        job = self.job if output is None else self._into(Path(output))
+        report = self.report.copy()
+        job = self.job if output is None else self._into(Path(output), report)
+        check_output(self.source.path, job.output, job.overwrite)
         begin, done = time.monotonic(), 0
 
         def counted(where: Progress) -> None:
@@ -167,21 +179,22 @@ class Plan:
             progress(where)
 
         def opening(spec: BackendSpec) -> Backend:
-            backend = open_backend(spec, self.report.warn)
+            backend = open_backend(spec, report.warn)
             opened(backend.description)
             return backend
 
-        proof = run_job(job, opening, self.report, counted, cancelled)
+        proof = run_job(job, opening, report, counted, cancelled)
         seconds = time.monotonic() - begin
-        return Result(job.output, proof, done, seconds, tuple(self.report.lines), dict(self.report.counts))
+        return Result(job.output, proof, done, seconds, tuple(report.lines), dict(report.counts))
 
-    def _into(self, output: Path) -> Job:
+    def _into(self, output: Path, report: Report) -> Job:
+        _check(self.source.path, output)
         if output_format(output) == self.job.keep.container:
             keep = self.job.keep
         else:
             keep = choose_tracks(self.source, output, self.options.drop)
+            announce_container(self.source, keep, report)
         check_container(CODECS[self.codec], output)
-        check_output(self.source.path, output, self.job.overwrite)
         return replace(self.job, output=output, keep=keep)
 
 
@@ -214,6 +227,7 @@ def stream_with(
     progress: Callable[[Progress], None] = lambda progress: None, opened: Told = lambda description: None,
 ) -> tuple[bool, Report]:  # fmt: skip
     """`stream` with `options` made before; besides, what there was to say."""
+    check_stream([path], options)
     report = Report(told)
     job, _ = decide(path, replace(options, output=STDOUT), report, say)
     say("streaming; a stream cannot be read back, so it is not proved")
@@ -245,7 +259,7 @@ def upscale_picture_with(path: Path, options: Options, told: Told | None = None)
     def spec(format: PixelFormat, color: ColorSpec) -> BackendSpec:
         return make_spec(options, scale, format, color, format, color)
 
-    large = upscale_still(picture, spec, lambda wanted: open_backend(wanted, told))
+    large = upscale_still(picture, spec, lambda wanted: open_backend(wanted, told or (lambda line: None)))
     write_still(output, large, metadata, options.overwrite)
     return output
 
@@ -268,8 +282,8 @@ def verify(
     scale: expected; None takes what the sizes say. dropped: source tracks that may be missing; None: those that the
     result's container cannot hold. start, duration: seconds, the part that was upscaled.
     """
-    span = TimeRange(start, None if duration is None else start + duration)
-    return verify_files(Path(source), Path(result), scale, dropped, span)
+    part = Options(start=start, duration=duration)  # which checks them
+    return verify_files(Path(source), Path(result), scale, dropped, part.span)
 
 
 def installed_models() -> list[ModelInfo]:

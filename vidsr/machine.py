@@ -86,8 +86,8 @@ def why_it_fails(action: Callable[[], object]) -> str | None:
     import av
     import av.logging
 
-    # Messages go through Python for this moment, not longer: see container.py. No decoder with frame threads runs
-    # while choices are still being made.
+    # Messages go through Python for this moment, not longer: with frame threads that can deadlock, when a container is
+    # dropped whose worker waits for the GIL that its own joiner holds.
     with _LOG:
         level, repeated = av.logging.get_level(), av.logging.get_skip_repeated()
         av.logging.set_skip_repeated(False)

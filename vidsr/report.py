@@ -19,6 +19,12 @@ class Report:
         self.lines: list[str] = []
         self.counts: Counter[str] = Counter()
 
+    def copy(self) -> Report:
+        """A report that begins with the lines of this one, said already, and nothing counted."""
+        copied = Report(self._say)
+        copied.lines = list(self.lines)
+        return copied
+
     def warn(self, line: str) -> None:
         """Tell the user now, and again in the report at the end."""
         with self._lock:

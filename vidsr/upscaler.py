@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from vidsr.backends.base import Backend, BackendSpec, Notify
 from vidsr.choose.options import Options, Precision, Reuse
 from vidsr.choose.prepare import choose_reuse, choose_scale, make_spec
 from vidsr.errors import UsageError
-from vidsr.frames import Frame, FrameBatch, PixelFormat, TimeRange
+from vidsr.frames import Frame, FrameBatch, PixelFormat
 from vidsr.report import Report
 from vidsr.run.segments import one_segment
 from vidsr.run.stages import enlarged
@@ -52,7 +53,8 @@ class Upscaler:
         self._options = Options(
             model=model, scale=scale, backend=backend, precision=precision, tile=tile, reuse=reuse
         )  # fmt: skip
-        self._told = told
+        self._told = told or (lambda line: None)
+        self._lock = Lock()  # frames() of two videos at once have a thread each
         self._backends: dict[BackendSpec, Backend] = {}
         self.scale = choose_scale(self._options)
 
@@ -64,24 +66,30 @@ class Upscaler:
         format = still_format(pixels)
         backend = self._open(make_spec(self._options, self.scale, format, COLOR, format, COLOR))
         planes = tuple(np.ascontiguousarray(pixels[:, :, channel]) for channel in (1, 2, 0))  # FFmpeg's order: G, B, R
-        return _rgb(backend(FrameBatch((Frame(planes),), format, COLOR)).frames[0])
+        with self._lock:
+            pending = backend.submit(FrameBatch((Frame(planes),), format, COLOR))
+        return _rgb(pending().frames[0])
 
     def frames(self, path: str | Path, start: float = 0.0, duration: float | None = None) -> Iterator[Picture]:
         """The frames of a video, decoded and enlarged, in order; only what moves is computed, see Options.reuse.
 
-        start, duration: seconds, a part of it.
+        start, duration: seconds, a part of it. What was damaged is told at the end.
         """
+        part = Options(start=start, duration=duration)  # which checks them
         info = probe(path)
-        video, span = info.video, TimeRange(start, None if duration is None else start + duration)
+        video, span = info.video, part.span
         format = PixelFormat("rgb", 8 if video.format.bits == 8 else 16)
         color = result_color(video.color, format)
         spec = make_spec(self._options, self.scale, video.format, video.color, format, color)
         tolerance = choose_reuse(self._options.reuse, spec, info, span)
         base: Fraction = video.time_base
-        report = Report(self._told or (lambda line: None))
-        with enlarged(info, one_segment(info, span), self._open(spec), report, 1, tolerance) as frames:
+        report = Report(self._told)
+        segment, backend = one_segment(info, span), self._open(spec)
+        with enlarged(info, segment, backend, report, 1, tolerance, backend_lock=self._lock) as frames:
             for frame in frames:
                 yield Picture(_rgb(frame), float(frame.pts * base), float(frame.duration * base), frame.pts)
+        for line in report.summary():
+            self._told(line)
 
     def close(self) -> None:
         """Give back memory and devices."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import fields
 
+import av
 import numpy as np
 import pytest
 
@@ -59,7 +60,7 @@ def test_choices_are_the_options():
     "wrong",
     [{"scale": 9}, {"scale": 2, "height": 96}, {"tile": 3}, {"jobs": 0}, {"threads": 0}, {"precision": "fp8"},
      {"hwaccel": "on"}, {"reuse": "always"}, {"start": -1.0}, {"start": float("nan")}, {"duration": -2.5},
-     {"drop": ["x"]}],
+     {"drop": ["x"]}, {"drop": "audios"}, {"scale": 2.0}, {"jobs": True}],
 )  # fmt: skip
 def test_options_are_checked_in_one_line(wrong):
     with pytest.raises(vidsr.UsageError) as error:
@@ -97,6 +98,46 @@ def test_a_plan_runs_into_another_container(episode, tmp_path):
     assert [track.kind for track in vidsr.probe(kept.output).tracks] == ["video", "audio"]
 
 
+def test_a_plan_can_run_again_and_counts_anew(tmp_path):
+    path = tmp_path / "damaged.mkv"
+    write_episode(path, frames=48, keyframes=12)
+    with av.open(str(path)) as file:
+        coded = [bytes(packet) for packet in file.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    at = data.index(coded[12])
+    data[at + 8 : at + len(coded[12])] = bytes(len(coded[12]) - 8)  # a keyframe, whose length stays
+    path.write_bytes(data)
+    plan = vidsr.plan(path, overwrite=True, check=False, **QUICK)
+    first, second = plan.run(), plan.run()
+    assert first.counts == second.counts != {}
+    (tmp_path / "b.mkv").write_text("mine")
+    seen = []
+    with pytest.raises(vidsr.UsageError, match="exists already"):
+        vidsr.plan(path, check=False, **QUICK).run(tmp_path / "b.mkv", progress=seen.append)
+    assert not seen
+
+
+def test_what_another_container_loses_is_told(tmp_path):
+    write_episode(tmp_path / "a.mkv", audio=[Track("aac", "ja", title="Director")])
+    told = []
+    plan = vidsr.plan(tmp_path / "a.mkv", told=told.append, **QUICK)
+    assert not any("Director" in line for line in told)
+    result = plan.run(tmp_path / "b.mp4")
+    assert any("Director" in line for line in told) and any("Director" in line for line in result.notes)
+
+
+def test_what_is_meant_for_others_is_refused(episode, tmp_path):
+    for call in (lambda: vidsr.plan(episode, "-"), lambda: vidsr.plan(episode, **QUICK).run("-")):
+        with pytest.raises(vidsr.UsageError, match=r"vidsr\.stream"):
+            call()
+    with pytest.raises(vidsr.UsageError, match="upscale_picture"):
+        vidsr.upscale(tmp_path / "a.png")
+    with pytest.raises(vidsr.UsageError, match="--jobs 4"):
+        vidsr.stream(episode, 1, jobs=4)
+    with pytest.raises(vidsr.UsageError, match="choose a number"):
+        vidsr.plan(episode, encoder_options={"threads": "auto"}, **QUICK)
+
+
 def test_a_cancelled_run_goes_on(episode, tmp_path):
     plan = vidsr.plan(episode, **QUICK)
     asked = iter([False] * 5)
@@ -110,6 +151,8 @@ def test_a_height_is_met_or_refused(episode):
     assert vidsr.plan(episode, height=144, backend="nearest").size == (192, 144)
     with pytest.raises(vidsr.UsageError, match=r"48 rows can become 96 \(2x\), 144 \(3x\), 192 \(4x\)"):
         vidsr.plan(episode, height=100, backend="nearest")
+    with pytest.raises(vidsr.UsageError, match=r"height 384: .* can become 96 \(2x\), 144 \(3x\), 192 \(4x\)$"):
+        vidsr.plan(episode, height=384, model="tiny")
 
 
 def test_upscale_in_one(episode, tmp_path):
@@ -157,6 +200,11 @@ def test_an_upscaler_of_frames(episode):
         # Sky, right of the middle: the colour that was drawn, BT.709.
         red, green, blue = pictures[0].pixels[60, 240].astype(int)
         assert abs(red - 147) < 8 and abs(green - 184) < 8 and abs(blue - 226) < 8
+        for start, duration in ((-1.0, 1.0), (0.0, 0.0), (float("nan"), None)):
+            with pytest.raises(vidsr.UsageError):
+                next(upscaler.frames(episode, start, duration))
+        both = list(zip(upscaler.frames(episode, duration=0.1), upscaler.frames(episode, duration=0.1)))
+        assert len(both) == 3 and all((a.pixels == b.pixels).all() for a, b in both)
         first = next(upscaler.frames(episode))
         assert first.time == 0 and first.duration == pytest.approx(0.042, abs=0.002)
 

@@ -7,19 +7,20 @@ from typing import Any
 import numpy as np
 
 from vidsr.backends.base import BackendKind, BackendSpec, Immediate
+from vidsr.errors import UsageError
 from vidsr.frames import Frame, FrameBatch
 
 
 class NearestBackend(Immediate):
     """Repeats the samples of each plane `scale` times both ways; bit depths are converted by shifting.
 
-    ValueError when source and result differ in more than bit depth, since no colour is computed here.
+    UsageError when source and result differ in more than bit depth, since no colour is computed here.
     """
 
     def __init__(self, spec: BackendSpec) -> None:
         source, result = spec.source_format, spec.result_format
         if (source.family, source.chroma_shift) != (result.family, result.chroma_shift):
-            raise ValueError(f"result_format: got {result.name}, expected the planes of {source.name}")
+            raise UsageError(f"--backend nearest: makes no {result.name} of {source.name}: it knows no colour")
         self.spec, self.scale, self.context = spec, spec.scale, 0
         self.description = "nearest neighbour, no model"
 

@@ -10,6 +10,7 @@ from typing import Literal, TypedDict, get_args
 
 from vidsr.backends.base import Precision
 from vidsr.errors import UsageError
+from vidsr.frames import TimeRange
 from vidsr.models.checkpoint import MOST_SCALE
 from vidsr.mux.stitch import DROP_WORDS
 
@@ -68,7 +69,14 @@ class Options:
     def __post_init__(self) -> None:
         if self.output is not None:
             object.__setattr__(self, "output", Path(self.output))
-        object.__setattr__(self, "drop", frozenset(map(str, self.drop)))
+        if self.model is not None:
+            object.__setattr__(self, "model", str(self.model))
+        dropped = [self.drop] if isinstance(self.drop, str) else self.drop
+        object.__setattr__(self, "drop", frozenset(map(str, dropped)))
+        for name in ("scale", "height", "tile", "threads", "jobs"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                raise UsageError(f"--{name} {value}: choose a whole number")
         if self.scale is not None and self.scale not in SCALES:
             raise UsageError(f"--scale {self.scale}: choose a number from {SCALES[0]} to {SCALES[-1]}")
         if self.scale is not None and self.height is not None:
@@ -88,6 +96,12 @@ class Options:
         for word in self.drop:
             if word not in DROP_WORDS and not is_number(word):
                 raise UsageError(f"--drop {word}: choose a track number or one of {', '.join(DROP_WORDS)}")
+
+
+    @property
+    def span(self) -> TimeRange:
+        """The part of the source that is meant."""
+        return TimeRange(self.start, None if self.duration is None else self.start + self.duration)
 
 
 class Choices(TypedDict, total=False):

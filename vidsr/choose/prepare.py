@@ -46,8 +46,9 @@ def choose_scale(options: Options, rows: int | None = None) -> int:
     wanted = options.scale
     if options.height is not None and rows is not None:
         wanted, rest = divmod(options.height, rows)
-        if rest or wanted not in SCALES:
-            possible = ", ".join(f"{rows * scale} ({scale}x)" for scale in (2, 3, 4))
+        if rest or wanted not in SCALES or wanted > _most_scale(options, 0):
+            scales = [scale for scale in SCALES if scale <= _most_scale(options, 0)]
+            possible = ", ".join(f"{rows * scale} ({scale}x)" for scale in scales)
             raise UsageError(f"height {options.height}: a source of {rows} rows can become {possible}")
     if options.backend is not None and not backend_kind(options.backend).needs_model:
         return wanted or 4
@@ -56,6 +57,13 @@ def choose_scale(options: Options, rows: int | None = None) -> int:
     if wanted is not None and wanted > most:
         raise UsageError(f"--scale {wanted}: {model.name} enlarges {most} times: leave --scale out, or change --model")
     return wanted or most
+
+
+def _most_scale(options: Options, scale: int) -> int:
+    """How many times as large the model of these options makes it at most."""
+    if options.backend is not None and not backend_kind(options.backend).needs_model:
+        return SCALES[-1]
+    return model_scale(family_member(options.model, scale).path)
 
 
 def make_spec(
@@ -85,7 +93,7 @@ def decide(
     where there is nobody to tell.
     UsageError when the options do not fit the source or each other, SourceError or OutputError when a file does not.
     """
-    span = TimeRange(options.start, None if options.duration is None else options.start + options.duration)
+    span = options.span
     if options.codec is not None:
         find_codec(options.codec)
     info = probe(source)
@@ -103,9 +111,8 @@ def decide(
     codec = _choose_encoder(options, scale, codec, video, format, report)
     color = result_color(video.color, format)
     keep = choose_tracks(info, output, options.drop)
-    _announce(info, keep, report)
-    for track in keep.dropped:
-        report.warn(f"dropped: {track}")
+    _announce(info, report)
+    announce_container(info, keep, report)
     spec = make_spec(options, scale, video.format, video.color, format, color)
     workers, threads = choose_jobs(replace(options, jobs=1) if live else options, spec, codec, video)
     if video.hdr is not None and not codec.hdr10:
@@ -237,9 +244,11 @@ def _check_size(info: SourceInfo, scale: int, format: PixelFormat) -> None:
         raise UsageError(f"{info.path}: {width}x{height} is beyond 16384, the largest encoders take: lower --scale")
 
 
-def _announce(info: SourceInfo, keep: Keep, report: Report) -> None:
-    """Say what was assumed and what cannot be kept, before hours go into it."""
+def announce_container(info: SourceInfo, keep: Keep, report: Report) -> None:
+    """Say what is dropped, and what else the result's container cannot keep."""
     container = keep.container
+    for track in keep.dropped:
+        report.warn(f"dropped: {track}")
     for track in info.tracks if container != "matroska" else ():
         flags = [flag for flag in track.dispositions if flag not in ("default", "attached_pic")]
         lost = [f"its title “{track.title}”"] * bool(track.title) + [f"its flag “{flag}”" for flag in flags]
@@ -247,6 +256,10 @@ def _announce(info: SourceInfo, keep: Keep, report: Report) -> None:
             report.warn(f"{info.path.name}: {NAMES[container]} has no place for {' and '.join(lost)} of {track}")
     if container == "matroska" and (info.video.time_base * 1000).denominator != 1:
         report.warn(f"{info.path.name}: MKV rounds its timestamps to milliseconds; .mp4 would keep them exactly")
+
+
+def _announce(info: SourceInfo, report: Report) -> None:
+    """Say what was assumed and what cannot be kept whatever the container, before hours go into it."""
     if info.video.color.assumed:
         report.warn(f"{info.path.name}: {'; '.join(info.video.color.assumed)}")
     if not info.video.monotonic:

@@ -49,7 +49,7 @@ def targets(
     UsageError where two inputs would have one result, or one's result is another: what is meant nobody can know.
     """
     if options.output == STDOUT:
-        _check_stream(inputs, options)
+        check_stream(inputs, options)
         return [(inputs[0], options)], []
     if len(inputs) > 1 and options.output is not None and not options.output.is_dir():
         raise UsageError(f"{options.output}: several inputs need an existing folder as -o")
@@ -86,7 +86,7 @@ def _target(path: Path, options: Options, scale: int) -> Path:
     return options.output
 
 
-def _check_stream(inputs: Sequence[Path], options: Options) -> None:
+def check_stream(inputs: Sequence[Path], options: Options) -> None:
     """UsageError when `inputs` or `options` make no sense for a stream into a pipe, `-o -`."""
     if len(inputs) > 1:
         raise UsageError("-o -: streams one episode: name one input, or an existing folder as -o")

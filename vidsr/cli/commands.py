@@ -138,12 +138,12 @@ def _upscale_episode(
     path: Path, options: api.Options, screen: console.Console, signals: _Signals, verbose: bool
 ) -> None:  # fmt: skip
     plan = api.plan_with(path, options, screen.warn, screen.say)
-    again = shlex.join(("vidsr", *sys.argv[1:]))
+    again = shlex.join(("vidsr", *(word for word in sys.argv[1:] if word != "--restart")))
     signals.kept = f"; finished segments are kept in {plan.output}.vidsr. Go on with the same command: {again}"
     with screen.progress(path.name) as show:
         result = plan.run(progress=show, opened=screen.say)
-    for line in plan.report.summary():
-        screen.warn(f"{path.name}: {line}")
+    for what, number in sorted(result.counts.items()):
+        screen.warn(f"{path.name}: {number} {what}")
     if result.proof is not None:
         for check in result.proof.checks if verbose else ():
             screen.say(f"  {check.name}: {check.detail}")

@@ -47,7 +47,8 @@ def run(
     def told(where: Progress) -> None:
         progress(where)
         if cancelled():
-            raise Cancelled(f"{job.output}: cancelled; finished segments are kept, the same again goes on from there")
+            again = "the same without restart" if job.restart else "the same again"
+            raise Cancelled(f"{job.output}: cancelled; finished segments are kept, {again} goes on from there")
 
     plan = make_plan(job.info, job.span, job.settings, versions())
     work = Workspace(job.output)

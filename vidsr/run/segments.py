@@ -27,7 +27,7 @@ from vidsr.files import file_sha256, write_failure, write_whole
 from vidsr.frames import SourceInfo, TimeRange
 
 PLAN_VERSION = 2
-MIN_FRAMES = 240  # facts/video.md: shorter segments cost size and quality, each begins with a keyframe
+MIN_FRAMES = 240  # shorter segments cost size and quality, each begins with a keyframe
 MAX_FRAMES = 2 * MIN_FRAMES
 FIRST_PACKETS = 64  # of a file, among which the first picture shown is
 
@@ -188,21 +188,31 @@ class Workspace:
             self._lock = None
 
     def remove(self) -> None:
-        """Delete the folder: the run is finished. Until nothing is left in it nobody else can begin there."""
-        self.discard()
+        """Delete the folder: the run is finished. Until nothing is left in it nobody else can begin there.
+
+        What cannot be deleted stays; the result is good all the same.
+        """
+        with suppress(OutputError):
+            self.discard()
         if os.name == "posix":  # elsewhere an open file cannot be deleted
             self._lock_path.unlink(missing_ok=True)
         self.close()
-        with suppress(OSError):  # another run has it now
+        with suppress(OSError):  # another run has it now, or something is left
             if os.name != "posix":
                 self._lock_path.unlink()
             self.path.rmdir()
 
     def discard(self) -> None:
-        """Throw the unfinished work away but keep the folder and its lock."""
+        """Throw the unfinished work away but keep the folder and its lock. OutputError, at the end, for what stays."""
+        left = []
         for path in self.path.iterdir():
             if path != self._lock_path:
-                path.unlink()
+                try:
+                    path.unlink()
+                except OSError as error:
+                    left.append(f"{path.name}: {error.strerror}")
+        if left:
+            raise OutputError(f"{self.path}: cannot be emptied ({left[0]}); delete what is in it, or move it away")
 
     @property
     def _lock_path(self) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, suppress
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
@@ -130,19 +130,19 @@ def _decode(
             raise _GpuError(getattr(error, "strerror", None) or str(error)) from error
         report.count("damaged stretches of the source skipped")
 
-    with open_input(path) if opened is None else nullcontext(opened) as container:
+    with ExitStack() as stack:
+        # Some containers cannot go back to their beginning (FLV, IVF, raw H.264): they are opened anew for that.
+        if opened is not None and _go_to(opened, video, seek):
+            container = opened
+        else:
+            container = stack.enter_context(open_input(path))
+            if seek is not None:
+                _go_to(container, video, seek)
         stream: Any = container.streams[video.index]
         if not stream.codec_context.is_open:
             use_one_thread(stream)
         decoder = _gpu_decoder(stream, video) if on_gpu else stream
         discard_others(container, stream)
-        if seek is not None:
-            try:
-                container.seek(seek, stream=stream, backward=True, any_frame=False)
-            except (av.FFmpegError, OSError):
-                container.seek(0)
-        elif opened is not None:
-            container.seek(0)
         last: int | None = None
         for packet in packets(container, [stream], damaged):
             try:
@@ -163,6 +163,21 @@ def _decode(
                         raise _GpuError(str(error)) from error
                     raise
                 yield Frame(planes, picture.pts, picture.duration or 0, bool(picture.is_corrupt))
+
+
+def _go_to(container: InputContainer, video: StreamInfo, place: int | None) -> bool:
+    """Move to the keyframe at or before the pts `place`, None: to the beginning; False, and to the beginning as far as
+    can be told, where that fails."""
+    try:
+        if place is None:
+            container.seek(0)
+        else:
+            container.seek(place, stream=container.streams[video.index], backward=True, any_frame=False)
+        return True
+    except (av.FFmpegError, OSError):
+        with suppress(av.FFmpegError, OSError):
+            container.seek(0)
+        return False
 
 
 def _gpu_decoder(stream: Any, video: StreamInfo) -> Any:

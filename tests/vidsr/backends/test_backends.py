@@ -529,7 +529,7 @@ def test_nearest_repeats_samples():
 
 
 def test_nearest_converts_no_colour():
-    with pytest.raises(ValueError, match="yuv444p, expected the planes of yuv420p"):
+    with pytest.raises(UsageError, match="makes no yuv444p of yuv420p"):
         NearestBackend(spec_for("nearest", result_format="yuv444p"))
 
 

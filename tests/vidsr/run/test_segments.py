@@ -93,6 +93,19 @@ def test_nobody_begins_in_a_folder_that_is_being_removed(tmp_path):
         assert not second.path.exists()
 
 
+def test_a_folder_that_cannot_be_emptied_is_no_failure_of_the_run(tmp_path):
+    work = Workspace(tmp_path / "episode.mkv")
+    work.open()
+    (work.path / "somebodys").mkdir()
+    (work.path / "segment-00000.mkv").touch()
+    work.remove()
+    assert [path.name for path in work.path.iterdir()] == ["somebodys"]
+    work.open()  # nobody holds its lock
+    with pytest.raises(OutputError, match="somebodys"):
+        work.discard()
+    work.close()
+
+
 def test_cuts_lie_at_keyframes_where_there_are_some(tmp_path):
     write_episode(tmp_path / "a.mkv", frames=900, keyframes=100, size=(32, 32))
     plan = segments.make_plan(probe(tmp_path / "a.mkv"), TimeRange(), {}, {})

@@ -106,6 +106,8 @@ class Codec(ABC):
         for key, value in extra.items():
             if key not in known:
                 raise UsageError(f"--encoder-option {key}: {self.encoder} has no option of that name")
+            if key == "threads" and not (value.isascii() and value.isdecimal()):
+                raise UsageError(f"--encoder-option threads={value}: choose a number")
             if key == f"{self.name}-params":
                 own.append(value)
             else:

@@ -21,7 +21,7 @@ from typing import Any
 import av
 from filelock import FileLock, Timeout
 
-from vidsr.container import discard_others, open_input, packets, read_clock
+from vidsr.container import Clock, discard_others, open_input, packets, read_clock
 from vidsr.errors import OutputError, ResumeError, SourceError
 from vidsr.files import file_sha256, write_failure, write_whole
 from vidsr.frames import SourceInfo, TimeRange
@@ -85,27 +85,34 @@ def make_plan(
 ) -> Plan:
     """Read every packet header of the video once and cut it at keyframes. SourceError when nothing is in `span`."""
     clock = read_clock(info.path, info.video)
-    pts, keyframes = clock.pts, clock.keyframes
-    if not pts:
+    if not clock.pts:
         raise SourceError(f"{info.path}: its video has no timestamps; remux it first")
-    first = pts[0]
-    low, high = span.limits(first, info.video.time_base)
+    segments = cut(clock, span, info.video.monotonic)
+    if not segments:
+        length = clock.seconds(-1, clock.pts[0])
+        raise SourceError(f"{info.path}: no frame in the part asked for; the video is {length:.1f} s long")
+    return Plan(_identity(info.path), dict(settings), dict(versions), segments)
+
+
+def cut(clock: Clock, span: TimeRange, monotonic: bool = True) -> tuple[Segment, ...]:
+    """The part `span` of a video in segments of MIN_FRAMES and more, cut at keyframes where there are any; none where
+    no picture is in it. monotonic: whether it may be cut at all, see StreamInfo."""
+    pts, keyframes = clock.pts, clock.keyframes
+    low, high = span.limits(pts[0], clock.time_base)
     chosen = [t for t in pts if (low is None or t >= low) and (high is None or t < high)]
     if not chosen:
-        length = float((pts[-1] - first) * info.video.time_base)
-        raise SourceError(f"{info.path}: no frame in the part asked for; the video is {length:.1f} s long")
+        return ()
     keys = set(keyframes)
     cuts = [0]
-    if info.video.monotonic:
-        while len(chosen) - cuts[-1] >= MIN_FRAMES + MIN_FRAMES // 2:
-            at = range(cuts[-1] + MIN_FRAMES, min(cuts[-1] + MAX_FRAMES, len(chosen) - MIN_FRAMES // 2) + 1)
-            cuts.append(next((i for i in at if i < len(chosen) and chosen[i] in keys), at[-1]))
+    while monotonic and len(chosen) - cuts[-1] >= MIN_FRAMES + MIN_FRAMES // 2:
+        at = range(cuts[-1] + MIN_FRAMES, min(cuts[-1] + MAX_FRAMES, len(chosen) - MIN_FRAMES // 2) + 1)
+        cuts.append(next((i for i in at if i < len(chosen) and chosen[i] in keys), at[-1]))
     segments = []
     for index, (a, b) in enumerate(zip(cuts, cuts[1:] + [len(chosen)])):
         start = low if index == 0 else chosen[a]
         end = high if b == len(chosen) else chosen[b]
         segments.append(Segment(index, start, end, _seek_target(keyframes, start), b - a))
-    return Plan(_identity(info.path), dict(settings), dict(versions), tuple(segments))
+    return tuple(segments)
 
 
 def one_segment(info: SourceInfo, span: TimeRange) -> Segment:

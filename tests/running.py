@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from vidsr.run.pipeline import run
 from vidsr.source.probe import probe
 
 ROOT = Path(__file__).parent.parent  # of the checkout
+OPENED, CLOSED = 0x20, 0x18  # inotify's IN_OPEN and IN_CLOSE
 
 
 def upscaled(source: Path, output: Path, report: Report | None = None, **options) -> SourceInfo:
@@ -39,3 +42,26 @@ def vidsr(*arguments: object, timeout: float = 120, **variables: str) -> subproc
 def quick(*arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
     """`vidsr` with the stand-in backend."""
     return vidsr(*arguments, "--backend", "nearest", "--scale", 2, "--preset", "ultrafast", **more)
+
+
+class Opens:
+    """How often a file is opened, by whomever and in whatever language, as Linux tells."""
+
+    def __init__(self, path):
+        self._fd = ctypes.CDLL(None).inotify_init1(os.O_NONBLOCK)
+        # It tells of equal events in a row only once: between two of opening there is one of closing.
+        assert ctypes.CDLL(None).inotify_add_watch(self._fd, os.fsencode(path), OPENED | CLOSED) > 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        os.close(self._fd)
+
+    def count(self):
+        """Since it was last asked."""
+        try:
+            data = os.read(self._fd, 1 << 16)
+        except BlockingIOError:
+            return 0
+        return sum(bool(mask & OPENED) for _, mask, _, _ in struct.iter_unpack("iIII", data))

@@ -1,9 +1,7 @@
 """Weights are read once a run, and again when they have changed; an architecture is a class and a line."""
 
-import ctypes
 import os
 import shutil
-import struct
 import sys
 
 import numpy as np
@@ -12,7 +10,7 @@ import torch
 from torch import nn
 
 from tests.media import write_episode
-from tests.running import vidsr
+from tests.running import Opens, vidsr
 from tests.vidsr.backends.test_backends import picture, spec_for
 from vidsr.backends import open_backend
 from vidsr.choose.options import Options
@@ -24,30 +22,6 @@ from vidsr.models.base import Generator
 from vidsr.models.checkpoint import find_model, load_generator, model_scale, save_generator, weights_sha256
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-OPENED, CLOSED = 0x20, 0x18  # inotify's IN_OPEN and IN_CLOSE
-
-
-class Opens:
-    """How often a file is opened, by whomever and in whatever language, as Linux tells."""
-
-    def __init__(self, path):
-        self._fd = ctypes.CDLL(None).inotify_init1(os.O_NONBLOCK)
-        # It tells of equal events in a row only once: between two of opening there is one of closing.
-        assert ctypes.CDLL(None).inotify_add_watch(self._fd, os.fsencode(path), OPENED | CLOSED) > 0
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        os.close(self._fd)
-
-    def count(self):
-        """Since it was last asked."""
-        try:
-            data = os.read(self._fd, 1 << 16)
-        except BlockingIOError:
-            return 0
-        return sum(bool(mask & OPENED) for _, mask, _, _ in struct.iter_unpack("iIII", data))
 
 
 @pytest.fixture

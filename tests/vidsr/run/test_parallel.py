@@ -14,6 +14,7 @@ import av
 import pytest
 
 from tests.media import write_episode
+from tests.running import Opens, quick
 from vidsr.backends import open_backend
 from vidsr.choose import prepare as jobs
 from vidsr.choose.options import Options
@@ -313,3 +314,13 @@ def test_resuming_asks_for_the_threads_only(episode, expected, tmp_path):
         run(prepared(jobs=2, threads=3), open_backend, Report())
     run(prepared(jobs=3, threads=1), open_backend, Report())
     assert video(output) == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
+def test_a_source_is_opened_a_few_times_and_once_for_each_segment(tmp_path):
+    """Over a network each time costs a second: to look, plan, join and prove, but not for each picture compared."""
+    source = write_episode(tmp_path / "a.mkv", frames=1200, keyframes=120).path
+    with Opens(source) as opens:
+        done = quick(source, "-o", tmp_path / "b.mkv")
+        assert done.returncode == 0 and "segment 5 of 5" in done.stderr, done.stderr
+        assert opens.count() <= 5 + 12

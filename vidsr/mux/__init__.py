@@ -1,1 +1,1 @@
-"""The only writer of the final container."""
+"""The final container: what is kept of the source, and how."""

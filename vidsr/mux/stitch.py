@@ -1,4 +1,4 @@
-"""The only writer of the final container: the segments' video and everything else of the source, by stream copy."""
+"""The final container: the segments' video and everything else of the source, by stream copy. Streams: see live.py."""
 
 from __future__ import annotations
 

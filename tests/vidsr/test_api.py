@@ -138,6 +138,12 @@ def test_what_is_meant_for_others_is_refused(episode, tmp_path):
         vidsr.plan(episode, encoder_options={"threads": "auto"}, **QUICK)
 
 
+def test_a_track_that_is_not_there_is_told(episode):
+    plan = vidsr.plan(episode, drop=["77", "2"], **QUICK)
+    assert [line for line in plan.notes if "no track" in line] == ["a.mkv: has no track #77 to leave out"]
+    assert len(plan.lost) == 1
+
+
 def test_a_cancelled_run_goes_on(episode, tmp_path):
     plan = vidsr.plan(episode, **QUICK)
     asked = iter([False] * 5)

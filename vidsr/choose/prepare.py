@@ -12,7 +12,7 @@ from pathlib import Path
 from vidsr.backends import backend_kind, choose_backend, fallbacks
 from vidsr.backends.base import BackendSpec
 from vidsr.choose.model import Outlook, choose_model, family_member
-from vidsr.choose.options import SCALES, Hwaccel, Options, Reuse
+from vidsr.choose.options import SCALES, Hwaccel, Options, Reuse, is_number
 from vidsr.choose.samples import stretches
 from vidsr.choose.targets import check_output, default_output
 from vidsr.container import NAMES, open_input
@@ -113,6 +113,9 @@ def decide(
     keep = choose_tracks(info, output, options.drop)
     _announce(info, report)
     announce_container(info, keep, report)
+    known = {str(track.index) for track in info.tracks}
+    for word in sorted(word for word in options.drop if is_number(word) and word not in known):
+        report.warn(f"{info.path.name}: has no track #{word} to leave out")
     spec = make_spec(options, scale, video.format, video.color, format, color)
     workers, threads = choose_jobs(replace(options, jobs=1) if live else options, spec, codec, video)
     if video.hdr is not None and not codec.hdr10:

@@ -210,7 +210,8 @@ def test_an_error_stops_all_keeps_what_is_done_and_is_resumed_by_any_number(epis
     work = tmp_path / "a.mkv.vidsr"
     assert not list(work.glob("*.part")) and not output.exists()
     kept = {path.name: path.stat().st_mtime_ns for path in work.glob("segment-*.mkv")}
-    assert "segment-00002.mkv" not in kept and (first > 2 or "segment-00000.mkv" in kept)
+    # Of two workers, whichever is done first begins the third segment.
+    assert "segment-00002.mkv" not in kept and (first > 2 or kept)
     seen = []
 
     def noticed(where: Progress) -> None:

@@ -1,0 +1,263 @@
+"""Stretches of time in which nothing but noise changes, found for each tile of a video by itself.
+
+In such a run a tile is shown as the mean of its first frames, which has less noise than any of them, and stands still. A
+change ends the run: the next one begins with that very frame. What is a change is told from noise by
+
+* its size in areas of several shapes (signature.py), against the noise that this very frame has, which is what most tiles
+  as bright show: so a codec that stores each second frame better than the first needs no care of its own;
+* its lasting: what two following frames agree on need be less than what one alone shows;
+* its company: beside a clear change a smaller one is taken for one, too;
+* the mean over many tiles, for what gets brighter or darker slowly.
+
+All that follows depends on the frames given, from the first one on, and on nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from vidsr.frames import Frame, PixelFormat
+from vidsr.reuse.signature import PATCH, TILE, Signatures
+
+_CLEAR, _BESIDE = 1.4, 0.75  # times what passes for noise: a change, and a change beside one
+_ALONE = 1.4  # times as much, where the next frame does not agree
+_FADE = 0.35  # levels by which most of 5x5 tiles are brighter or darker
+_SHADES = (80.0, 160.0)  # levels of luma between dark, medium and bright tiles, whose noise differs
+_FEWEST = 40  # tiles as bright as each other that tell their noise
+_EACH = 3  # tiles of which one is asked for the noise
+_AT_ONCE = 128  # tiles
+_MEAN_TO_SIGMA = 1.2533  # of a normal distribution: its deviation over the mean of its absolute values
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A frame as it is to be enlarged. source: as it came.
+
+    changed: [rows, columns] bool, the tiles that differ from the last one's. None: it decoded with errors; it is shown as
+    it came, and nothing of it is taken over.
+    """
+
+    frame: Frame
+    source: Frame
+    changed: np.ndarray | None
+
+
+def exactly(frames: Iterable[Frame], width: int, height: int, format: PixelFormat) -> Iterator[Shown]:
+    """Each of `frames` as it came; what differs from the frame before to the bit has changed."""
+    signatures = Signatures(width, height, format)
+    before: np.ndarray | None = None
+    for frame in frames:
+        if frame.corrupt:
+            yield Shown(frame, frame, None)
+            continue
+        samples = signatures.samples(frame.planes)
+        changed = np.ones(signatures.tiles, bool) if before is None else (samples != before).any(1)
+        before = samples
+        yield Shown(frame, frame, changed.reshape(signatures.shape))
+
+
+def without_noise(
+    frames: Iterable[Frame], width: int, height: int, format: PixelFormat, least: float, window: int
+) -> Iterator[Shown]:
+    """`frames` in order, what stands still in them as the mean of its run.
+
+    least: the least that passes for noise, as a part of what does in a noisy source (`signature.Kind`). window: frames
+    that a mean is taken of, at most; a frame comes when so many after it are known, and no more are kept.
+    """
+    signatures = Signatures(width, height, format)
+    runs, picture = _Runs(signatures, least, window), _Picture(signatures)
+    waiting: deque[Frame] = deque()
+    shown = 0  # frames without errors
+
+    def show(until: int) -> Iterator[Shown]:
+        nonlocal shown
+        while waiting and (waiting[0].corrupt or shown < until):
+            frame = waiting.popleft()
+            if frame.corrupt:
+                yield Shown(frame, frame, None)
+            else:
+                changed = picture.put(*runs.beginning())
+                yield Shown(replace(frame, planes=picture.planes(frame)), frame, changed)
+                shown += 1
+
+    for frame in frames:
+        waiting.append(frame)
+        if not frame.corrupt:
+            runs.add(frame.planes)
+        yield from show(runs.decided - window + 1)
+    runs.finish()
+    yield from show(runs.decided)
+
+
+class _Picture:
+    """What is shown, tile by tile."""
+
+    def __init__(self, signatures: Signatures) -> None:
+        self._signatures = signatures
+        sizes = [(signatures.shape[0] * tall, signatures.shape[1] * wide) for tall, wide in signatures.sides]
+        self._planes = [np.zeros(size, signatures.dtype) for size in sizes]
+        self._samples: np.ndarray | None = None
+
+    def put(self, tiles: np.ndarray, samples: np.ndarray) -> np.ndarray:
+        """Show `samples` [n, samples of a tile] at `tiles` [n]; returns [rows, columns] bool: where that differs."""
+        rows, columns = self._signatures.shape
+        changed = np.zeros(rows * columns, bool)
+        if self._samples is None:
+            self._samples = np.zeros((rows * columns, samples.shape[1]), samples.dtype)
+            changed[:] = True
+        changed[tiles] |= (self._samples[tiles] != samples).any(1)
+        self._samples[tiles] = samples
+        self._planes = [plane.copy() for plane in self._planes]  # the last ones are still being enlarged
+        end = 0
+        for plane, (tall, wide) in zip(self._planes, self._signatures.sides):
+            first, end = end, end + tall * wide
+            places = plane.reshape(rows, tall, columns, wide)
+            places[tiles // columns, :, tiles % columns] = samples[:, first:end].reshape(-1, tall, wide)
+        return changed.reshape(rows, columns)
+
+    def planes(self, frame: Frame) -> tuple[np.ndarray, ...]:
+        """What is shown, as large as `frame`."""
+        return tuple(
+            plane[: like.shape[0], : like.shape[1]] for plane, like in zip(self._planes, frame.planes, strict=True)
+        )
+
+
+class _Runs:
+    """The runs of all tiles. decided: frames of which it is known whether runs end with the frame before."""
+
+    def __init__(self, signatures: Signatures, least: float, window: int) -> None:
+        self.decided = 0
+        self._signatures, self._least, self._window = signatures, least, window
+        self._samples: deque[np.ndarray] = deque()  # of the frames not asked for yet, and of the one before them
+        self._asked = 0
+        size = signatures.tiles, signatures.length
+        self._mean = np.zeros(size, np.float32)  # of the signatures of a run's first frames
+        self._edges = np.zeros(size, np.float32)  # how far edges may move, squared
+        self._frames: deque[tuple[Sequence[np.ndarray], np.ndarray]] = deque()  # (planes, signature) still to decide
+        self._spare = [np.empty(size, np.float32) for _ in range(2)]
+        self._contrasts = np.empty(size, np.float32)
+        self._rooms = [np.empty((_AT_ONCE, signatures.length), np.float32) for _ in range(3)]
+        self._starts = [group.first for group in signatures.groups]
+        self._sizes = np.array([group.end - group.first for group in signatures.groups], np.float32)
+        self._factors = np.repeat([group.edge for group in signatures.groups], self._sizes.astype(int)).astype(np.float32)
+        # Of each tile, the frame that its run began with and how many its mean is of; of ended runs, both by the former.
+        self._begun = np.zeros(signatures.tiles, int)
+        self._length = np.zeros(signatures.tiles, int)
+        self._ended: defaultdict[int, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
+
+    def add(self, planes: Sequence[np.ndarray]) -> None:
+        """The next frame; what the one before it is can now be told."""
+        self._samples.append(self._signatures.samples(planes))
+        self._frames.append((planes, self._signatures.of(planes, self._spare.pop())))
+        if len(self._frames) == 2:
+            self._decide(self._frames[1][1])
+
+    def finish(self) -> None:
+        """No further frame comes."""
+        if self._frames:
+            self._decide(None)
+
+    def beginning(self) -> tuple[np.ndarray, np.ndarray]:
+        """(tiles [n], their means [n, samples of a tile]) of the runs that begin with the next frame, the first at first."""
+        running = np.flatnonzero(self._begun == self._asked)
+        found = [*self._ended.pop(self._asked, []), (running, self._length[running])]
+        tiles, lengths = (np.concatenate(parts) for parts in zip(*found))
+        means = np.empty((len(tiles), self._samples[0].shape[1]), self._samples[0].dtype)
+        for length in np.unique(lengths):
+            which = lengths == length
+            total = np.zeros((which.sum(), means.shape[1]), np.uint32)
+            for number in range(length):
+                total += self._samples[number][tiles[which]]
+            means[which] = (total + length // 2) // length
+        self._asked += 1
+        self._samples.popleft()
+        return tiles, means
+
+    def _decide(self, following: np.ndarray | None) -> None:
+        planes, signature = self._frames.popleft()
+        number, self.decided = self.decided, self.decided + 1
+        ends = self._ending(signature, following) if number else np.ones(self._signatures.tiles, bool)
+        if number:
+            over = np.flatnonzero(ends)
+            for first in np.unique(self._begun[over]):
+                tiles = over[self._begun[over] == first]
+                self._ended[int(first)].append((tiles, self._length[tiles]))
+        self._begun[ends], self._length[ends] = number, 0
+        grows = self._length < self._window
+        self._length[grows] += 1
+        share = np.where(grows, 1 / self._length, 0).astype(np.float32)[:, None]
+        for part in self._parts():
+            step = np.subtract(signature[part], self._mean[part], out=self._room(0, part))
+            step *= share[part]
+            self._mean[part] += step
+        if ends.any():
+            contrasts = self._signatures.contrasts(planes, self._contrasts)
+            self._edges[ends] = np.square(contrasts[ends] * self._factors)
+        self._spare.append(signature)
+
+    def _ending(self, signature: np.ndarray, following: np.ndarray | None) -> np.ndarray:
+        """[tiles] bool: whose run ends with the frame before the one with this signature."""
+        spread = np.sqrt(1 + 1 / self._length).astype(np.float32)  # of a frame and a mean, over that of a frame alone
+        limits = np.square(self._limits(signature, spread) * spread[:, None])
+        score = np.empty(len(spread), np.float32)
+        for part in self._parts():
+            limit = self._room(0, part)
+            for group, squared in zip(self._signatures.groups, limits[part].T):
+                columns = slice(group.first, group.end)
+                np.add(self._edges[part, columns], squared[:, None], out=limit[:, columns])
+            np.sqrt(limit, out=limit)
+            now = np.subtract(signature[part], self._mean[part], out=self._room(1, part))
+            now /= limit
+            alone = np.maximum(now.max(1), -now.min(1))
+            if following is None:
+                score[part] = alone
+                continue
+            after = np.subtract(following[part], self._mean[part], out=self._room(2, part))
+            after /= limit
+            up, down = np.minimum(now, after, out=limit).max(1), np.maximum(now, after, out=after).min(1)
+            score[part] = np.maximum(alone / _ALONE, np.maximum(up, -down))
+        changed = score > _CLEAR
+        shape = self._signatures.shape
+        around = cv2.dilate(changed.reshape(shape).astype(np.uint8), np.ones((3, 3), np.uint8)).ravel()
+        return changed | ((around > 0) & (score > _BESIDE)) | self._fading(signature, following)
+
+    def _limits(self, signature: np.ndarray, spread: np.ndarray) -> np.ndarray:
+        """[tiles, groups] float32: what passes for noise in this frame, in levels."""
+        some = slice(None, None, _EACH)
+        differences = np.abs(signature[some] - self._mean[some])
+        levels = np.add.reduceat(differences, self._starts, axis=1) / self._sizes / spread[some, None]
+        shade = np.digitize(self._luma(self._mean), _SHADES)
+        limits = np.empty((len(shade), len(self._sizes)), np.float32)
+        for which in range(len(_SHADES) + 1):
+            alike = shade[some] == which
+            noise = _MEAN_TO_SIGMA * np.median(levels[alike] if alike.sum() >= _FEWEST else levels, axis=0)
+            limits[shade == which] = [
+                group.limit(float(sigma), self._least) for group, sigma in zip(self._signatures.groups, noise)
+            ]
+        return limits
+
+    def _fading(self, signature: np.ndarray, following: np.ndarray | None) -> np.ndarray:
+        """[tiles] bool: where most tiles around are brighter, or darker, than their means, in both frames."""
+        found = []
+        for luma in [self._luma(frame) for frame in (signature, following) if frame is not None]:
+            brighter = (luma - self._luma(self._mean)).reshape(self._signatures.shape)
+            found.append(cv2.medianBlur(brighter, 5).ravel() / (_FADE * self._least))
+        return np.asarray((np.min(found, 0) > 1) | (np.max(found, 0) < -1))
+
+    def _luma(self, signature: np.ndarray) -> np.ndarray:
+        """[tiles]: the mean luma."""
+        group = next(group for group in self._signatures.groups if group.kind is PATCH)
+        return np.ascontiguousarray(signature[:, group.first : group.end].mean(1))
+
+    def _parts(self) -> Iterator[slice]:
+        """All tiles, so many at once that what is computed of them stays in the core's cache."""
+        for first in range(0, self._signatures.tiles, _AT_ONCE):
+            yield slice(first, min(first + _AT_ONCE, self._signatures.tiles))
+
+    def _room(self, number: int, part: slice) -> np.ndarray:
+        return self._rooms[number][: part.stop - part.start]

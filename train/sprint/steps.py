@@ -219,10 +219,10 @@ def with_graph(
     try:
         step.play = record(step._body)
         step.recorded = True
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
         _forget_recording(step.device)
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
         say(f"no CUDA graph ({str(error).splitlines()[0]}): going on with single kernels, several times as slow")
     return step
 

@@ -204,9 +204,7 @@ class _Runner:
             self._stage(name, CriticStep, generator, average, end, batch)
         return sprint.out / f"{name}.safetensors"
 
-    def _stage(
-        self, name: str, kind: type[Step], generator: Compact, average: Compact, end: float, batch: int
-    ) -> int:
+    def _stage(self, name: str, kind: type[Step], generator: Compact, average: Compact, end: float, batch: int) -> int:
         """Returns the batch that fitted into memory."""
         began = self.clock.now()
         gc.collect()  # a step that could not be recorded holds itself, and its memory

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from train.data.pack import Weights
-from train.recipes.losses import CONTENT
+from train.recipes.losses import CONTENT, Drawn
 from train.recipes.optimisers import OPTIMISERS
 
 DEGRADATIONS = ("none", "video")
@@ -44,6 +44,7 @@ class Options:
     content: str = "mse"
     smooth_flats: float = 0.0
     even_lines: float = 0.0
+    line_colours: float = 0.0
     structure: float = 0.0
     teacher: str | None = None
     teacher_weight: float = 0.5
@@ -98,9 +99,9 @@ class Options:
             raise ValueError("epochs, steps, minutes: got none of them, expected at least one")
 
     @property
-    def drawn(self) -> tuple[float, float, float]:
+    def drawn(self) -> Drawn:
         """The weights that `losses.drawn_losses` takes."""
-        return self.smooth_flats, self.even_lines, self.structure
+        return Drawn(self.smooth_flats, self.even_lines, self.line_colours, self.structure)
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Options:
@@ -159,6 +160,7 @@ _RUN_OPTIONS = (
     click.option("--content", type=click.Choice(list(CONTENT)), help="Loss against the picture itself. log-l1: each picture of a batch counts the same, however bad its source."),
     click.option("--smooth-flats", type=click.FloatRange(0), help="Weight of what is left of blocks and noise where the picture aimed at is flat."),
     click.option("--even-lines", type=click.FloatRange(0), help="Weight of beads, steps and wobbles along the lines of the picture aimed at."),
+    click.option("--line-colours", type=click.FloatRange(0), help="Weight of the error of colour on the lines of the picture aimed at, such as black ones that turn brown."),
     click.option("--structure", type=click.FloatRange(0), help="Weight of lost structure (1 - SSIM at three sizes): what is too soft, too faint, or invented."),
     click.option("--teacher", metavar="MODEL", help="Learn from what these weights make of the same pictures, too: an installed model or a weights file."),
     click.option("--teacher-weight", type=click.FloatRange(0, 1), help="The teacher's share in the content loss; the picture itself has the rest."),

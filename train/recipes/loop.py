@@ -167,7 +167,7 @@ def train(options: Options, resume: Path | None = None, say: Callable[[str], Non
         with run.autocast():
             fake = generator(lowres.contiguous(memory_format=torch.channels_last)).float()
         content = content_loss(fake, highres, *taught)
-        loss = content + drawn_losses(fake, highres, *options.drawn)
+        loss = content + drawn_losses(fake, highres, options.drawn)
         run.record(loss__content=content, contrast=contrast(fake, highres))
         if judge and run.step >= alone:
             judge.learn(highres if others is None else others.batch(run.step)[1], fake)

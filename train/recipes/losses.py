@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -45,10 +46,28 @@ def content_with_teacher(name: str, weight: float) -> Callable[..., Tensor]:
     return content
 
 
-def drawn_losses(fake: Tensor, highres: Tensor, smooth_flats: float, even_lines: float, structure: float) -> Tensor:
-    """What is added to the content loss for drawings' sake: each of the three losses below times its weight."""
-    parts = ((smooth_flats, roughness_of_flats), (even_lines, unevenness_of_lines), (structure, lost_structure))
-    found = [weight * loss(fake, highres) for weight, loss in parts if weight]
+class Drawn(NamedTuple):
+    """Weights of what is added to the content loss for drawings' sake: of the four losses below, in this order."""
+
+    smooth_flats: float = 0.0
+    even_lines: float = 0.0
+    line_colours: float = 0.0
+    structure: float = 0.0
+
+
+def drawn_losses(fake: Tensor, highres: Tensor, weights: Drawn) -> Tensor:
+    """The sum of the four losses below, each times its weight."""
+    found = []
+    if weights.smooth_flats:
+        found.append(weights.smooth_flats * roughness_of_flats(fake, highres))
+    if weights.even_lines or weights.line_colours:
+        edges = edges_of(highres)
+        if weights.even_lines:
+            found.append(weights.even_lines * unevenness_of_lines(fake, highres, edges))
+        if weights.line_colours:
+            found.append(weights.line_colours * fringes_of_lines(fake, highres, edges))
+    if weights.structure:
+        found.append(weights.structure * lost_structure(fake, highres))
     return torch.stack(found).sum() if found else fake.new_zeros(())
 
 
@@ -67,25 +86,52 @@ def roughness_of_flats(fake: Tensor, highres: Tensor) -> Tensor:
     return (down.sum() + across.sum()) / (6 * flat.sum()).clamp_min(1)
 
 
-def unevenness_of_lines(fake: Tensor, highres: Tensor) -> Tensor:
-    """Mean absolute change of the error along the target's edges: beads, steps and wobbles of lines.
+class Edges(NamedTuple):
+    """Of target pictures, [N, H-2, W-2] each: share, how clearly a place is an edge, 0..1; across, the angle of the way
+    across it, radians from the right."""
 
-    What runs along an edge is the direction in which the target changes least: the weaker eigenvector of the structure
-    tensor of its luma (Förstner and Gülch 1987; Weickert 1998, "Anisotropic diffusion in image processing", section
-    2.2), taken over some pixels, so that it also holds beside the edge, where a wobble is. A place counts by how
-    clearly it is an edge. An edge that is moved as a whole, or soft, costs nothing here.
+    share: Tensor
+    across: Tensor
+
+
+@torch.no_grad()
+def edges_of(highres: Tensor) -> Edges:
+    """What runs along an edge is the direction in which luma changes least: the weaker eigenvector of its structure
+    tensor (Förstner and Gülch 1987; Weickert 1998, "Anisotropic diffusion in image processing", section 2.2), taken
+    over some pixels, so that it also holds beside the edge, where a wobble or a fringe is.
     """
-    target, error = _luma(highres), _luma(fake - highres)
-    with torch.no_grad():
-        down, right = _slopes(target)
-        squares = _blurred(torch.cat([down * down, right * right, down * right], 1), _REACH)
-        rows, columns, both = squares.unbind(1)
-        across = 0.5 * torch.atan2(2 * both, columns - rows)  # the angle, from the right, of the way across the edge
-        clear = torch.sqrt((columns - rows).square() + 4 * both.square())
-        share = clear / (rows + columns + _FAINT)
-    error_down, error_right = (slope[:, 0] for slope in _slopes(error))
-    along = torch.cos(across) * error_down - torch.sin(across) * error_right
-    return (share * along.abs()).sum() / share.sum().clamp_min(1)
+    down, right = _slopes(_luma(highres))
+    squares = _blurred(torch.cat([down * down, right * right, down * right], 1), _REACH)
+    rows, columns, both = squares.unbind(1)
+    across = 0.5 * torch.atan2(2 * both, columns - rows)
+    clear = torch.sqrt((columns - rows).square() + 4 * both.square())
+    return Edges(clear / (rows + columns + _FAINT), across)
+
+
+def unevenness_of_lines(fake: Tensor, highres: Tensor, edges: Edges) -> Tensor:
+    """Mean absolute change of the error's luma along the target's `edges`: beads, steps and wobbles of lines.
+
+    A place counts by how clearly it is an edge. An edge that is moved as a whole, or soft, costs nothing here.
+    """
+    down, right = (slope[:, 0] for slope in _slopes(_luma(fake - highres)))
+    along = torch.cos(edges.across) * down - torch.sin(edges.across) * right
+    return _mean_on(edges, along.abs())
+
+
+def fringes_of_lines(fake: Tensor, highres: Tensor, edges: Edges) -> Tensor:
+    """Mean absolute error of colour on the target's `edges`: black lines that turn brown, coloured ones that turn grey.
+
+    What is left of the error of red, green and blue without that of luma. A line that is too faint, or moved, costs
+    nothing here as long as it is grey.
+    """
+    error = fake - highres
+    colour = (error - _luma(error)).abs().mean(1)
+    return _mean_on(edges, colour[:, 1:-1, 1:-1])
+
+
+def _mean_on(edges: Edges, values: Tensor) -> Tensor:
+    """Mean of [N, H-2, W-2], weighed by how clearly a place is an edge; 0 where there are none."""
+    return (edges.share * values).sum() / edges.share.sum().clamp_min(1)
 
 
 def lost_structure(fake: Tensor, highres: Tensor) -> Tensor:
@@ -130,12 +176,16 @@ def _slopes(picture: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _blurred(planes: Tensor, sigma: float) -> Tensor:
-    """[N, C, H, W], blurred by a Gaussian of `sigma` pixels, whose sides are held."""
+    """[N, C, H, W], blurred by a Gaussian of `sigma` pixels, whose sides are held.
+
+    Laid out plainly: only so a GPU takes a kernel that is exact. With channels last cuDNN would round to TF32, which is
+    coarser than the variances of faint textures, small differences of large numbers.
+    """
     radius = round(2 * sigma)
     offsets = torch.arange(-radius, radius + 1, device=planes.device, dtype=planes.dtype)
     kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
     kernel = (kernel / kernel.sum()).repeat(planes.shape[1], 1, 1, 1)
-    padded = F.pad(planes, [radius] * 4, mode="replicate")
+    padded = F.pad(planes, [radius] * 4, mode="replicate").contiguous()
     rows = F.conv2d(padded, kernel, groups=planes.shape[1])
     return F.conv2d(rows, kernel.transpose(2, 3), groups=planes.shape[1])
 

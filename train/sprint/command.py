@@ -10,6 +10,7 @@ import click
 
 from train.data.pack import Weights
 from train.options import metadata_option, pack_option, weight_option
+from train.recipes.optimisers import OPTIMISERS
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -84,16 +85,31 @@ def _parse_init(_context: click.Context, _option: click.Parameter, values: tuple
     return {name: start for name, _, start in pairs}
 
 
+def _parse_critic_share(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
+    shares = {"": 0.35}
+    for value in values:
+        name, _, share = value.rpartition("=")
+        try:
+            shares[name] = float(share)
+        except ValueError:
+            shares[name] = -1.0
+        if not 0 <= shares[name] < 1:
+            raise click.BadParameter(f"got {value!r}, expected SHARE or NAME=SHARE, from 0 to less than 1")
+    return shares
+
+
 _SETTINGS = (
     click.option("--batch", default=32, show_default=True, type=click.IntRange(1), help="Crops a step; halved where memory does not hold them."),
-    click.option("--crop", default=128, show_default=True, type=click.IntRange(16, 256), help="Side of a crop, highres pixels, a multiple of 8."),
-    click.option("--critic-crop", default=64, show_default=True, type=click.IntRange(16, 256), help="The same against the critic."),
-    click.option("--rate", default=5e-4, show_default=True, type=click.FloatRange(0, min_open=True), help="Learning rate of the first stage; a tenth of it in the second."),
+    click.option("--crop", default=192, show_default=True, type=click.IntRange(16, 256), help="Side of a crop, highres pixels, a multiple of 8."),
+    click.option("--critic-crop", default=128, show_default=True, type=click.IntRange(16, 256), help="The same against the critic."),
+    click.option("--optimiser", default="muon", show_default=True, type=click.Choice(OPTIMISERS), help="Of the first stage; against the critic it is Adam. muon: kernels by Muon, the rest by Adam."),
+    click.option("--rate", default=3e-4, show_default=True, type=click.FloatRange(0, min_open=True), help="Learning rate of the first stage; a tenth of it in the second."),
     click.option("--clip", default=0.5, show_default=True, type=click.FloatRange(0, min_open=True), help="Largest norm of the generator's gradient."),
     click.option("--ema", default=0.999, show_default=True, type=click.FloatRange(0, 1), help="Decay of the averaged weights, which are the ones exported."),
-    click.option("--smooth-flats", default=0.3, show_default=True, type=click.FloatRange(0), help="Weight of dirt in flat areas, in both stages."),
-    click.option("--even-lines", default=1.0, show_default=True, type=click.FloatRange(0), help="Weight of beads, steps and wobbles of lines."),
-    click.option("--structure", default=0.0, show_default=True, type=click.FloatRange(0), help="Weight of lost structure."),
+    click.option("--smooth-flats", default=0.35, show_default=True, type=click.FloatRange(0), help="Weight of dirt in flat areas, in both stages."),
+    click.option("--even-lines", default=2.5, show_default=True, type=click.FloatRange(0), help="Weight of beads, steps and wobbles of lines."),
+    click.option("--line-colours", default=0.35, show_default=True, type=click.FloatRange(0), help="Weight of the error of colour on lines."),
+    click.option("--structure", default=1.0, show_default=True, type=click.FloatRange(0), help="Weight of lost structure."),
     click.option("--adversarial", default=1e-3, show_default=True, type=click.FloatRange(0), help="Weight of the adversarial loss beside L1."),
     click.option("--critic-first", default=500, show_default=True, type=click.IntRange(0), help="Steps in which the generator does not listen to the critic yet."),
     click.option("--critic-width", default=32, show_default=True, type=click.IntRange(4, 256), help="Channels of the critic's first layer."),
@@ -112,17 +128,17 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--minutes", default=11.0, show_default=True, type=click.FloatRange(0, min_open=True), help="From the start of the process, its set-up and the last export included.")
 @click.option("--plan", default="", callback=_parse_plan, help="Generators and their shares of the minutes, one after the other: balanced=0.5,best=0.4,fast=0.1.")
 @click.option("--generator", multiple=True, metavar="NAME", help="Instead of --plan, with equal shares: best, balanced, fast, tiny or CHANNELSxLAYERS; repeat it. [default: balanced]")
-@click.option("--critic-share", default=0.35, show_default=True, type=click.FloatRange(0, 1, max_open=True), help="Of each generator's time, for the stage against the critic.")
+@click.option("--critic-share", multiple=True, callback=_parse_critic_share, metavar="[NAME=]SHARE", help="Of each generator's time, or of one's, for the stage against the critic; 0: none; repeat it.  [default: 0.35]")
 @click.option("--scale", default=4, show_default=True, type=click.Choice([2, 4]), help="How many times the generators enlarge.")
 @click.option("--branches/--plain", default=True, show_default=True, help="Train each inner convolution as several that are added up at the end.")
 @click.option("--init", multiple=True, callback=_parse_init, metavar="NAME=START", help="What a generator begins as: interpolation, scratch, an installed model or a .safetensors file; a smaller one is grown. [default: init/NAME.safetensors of the parts; else the largest that fits of those trained before it and those installed]")
 @_with_settings
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))
 @click.option("--workers", type=click.IntRange(1), help="Processes that degrade pictures. [default: the cores less two]")
-@click.option("--pool", type=click.IntRange(1), help="Degraded pairs kept on the device. [default: 8192, on a CPU 256]")
+@click.option("--pool", type=click.IntRange(1), help="Degraded pairs kept on the device. [default: 49152, or what fits a third of its memory; on a CPU 256]")
 @click.option("--first", type=click.IntRange(1), help="Pairs wanted before the first step. [default: 512, on a CPU 16]")
 @click.option("--partial", is_flag=True, help="Do with the parts that are there; the first must be.")
-@click.option("--export-minutes", default=2.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Between two exports: what a sudden end costs at most.")
+@click.option("--export-minutes", default=1.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Between two exports: what a sudden end costs at most.")
 @click.option("--seed", default=0, show_default=True)
 @metadata_option
 def run(**given: Any) -> None:

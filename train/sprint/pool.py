@@ -31,6 +31,14 @@ SLOTS = 16  # of each worker: what it makes while a block of steps of a large ge
 EMPTY, FULL = 0, 1
 
 
+def default_size(scale: int, device: torch.device) -> int:
+    """Pairs to be kept on the device: as many as its workers make in half a minute, in a third of its free memory."""
+    if device.type != "cuda":
+        return 256
+    pair = 3 * (SIDE**2 + (SIDE // scale) ** 2)
+    return max(1, min(49152, torch.cuda.mem_get_info(device)[0] // 3 // pair))
+
+
 class Workers:
     """Processes that degrade crops into slots. They wait for start(), and end with this process, however it ends.
 
@@ -58,14 +66,15 @@ class Workers:
         """The crops are there."""
         self._ready.set()
 
-    def check(self) -> None:
-        """ChildProcessError, in one line, when a worker has ended."""
+    def fault(self) -> str:
+        """A line about a worker that has ended; empty where all are at work."""
         for process in self._processes:
             if process.exitcode is not None:
                 said = self._message.tobytes().rstrip(b"\0").decode(errors="replace")
                 killed = "killed, perhaps because memory ran out" if process.exitcode == -signal.SIGKILL else ""
                 reason = said or killed or f"exit code {process.exitcode}"
-                raise ChildProcessError(f"a process that degrades pictures ended ({reason}); try fewer --workers")
+                return f"a process that degrades pictures ended ({reason}); try fewer --workers"
+        return ""
 
     def close(self) -> None:
         for process in self._processes:
@@ -129,7 +138,6 @@ class Pool:
         """Take what the workers have finished, in place of the oldest pairs; returns how many came."""
         full = np.flatnonzero(self.workers.state == FULL)[: self.size]
         if not len(full):
-            self.workers.check()
             return 0
         if self._copied:
             self._copied.synchronize()
@@ -149,8 +157,11 @@ class Pool:
         return len(full)
 
     def wait_for(self, pairs: int, left: Callable[[], float]) -> None:
-        """Until so many pairs have come, or no time is `left`: TimeoutError."""
+        """Until so many pairs have come. TimeoutError when no time is `left`; ChildProcessError, in one line, when a
+        worker has ended."""
         while self.fresh < pairs:
+            if fault := self.workers.fault():
+                raise ChildProcessError(fault)
             if left() <= 0:
                 raise TimeoutError("the time is over before the first step: give more --minutes, or carry less")
             if not self.refill():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 import math
 import os
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +24,7 @@ from train.run.signals import StopSignals
 from train.sprint.look import Log, export
 from train.sprint.machine import Clock, check_codecs, choose_device, shared, use_wheels
 from train.sprint.parts import Parts
-from train.sprint.pool import Pool, open_workers
+from train.sprint.pool import Pool, default_size, open_workers
 from train.sprint.steps import CriticStep, Rescue, Settings, Step, prepared
 from vidsr.errors import VidsrError
 from vidsr.models.architectures import Compact
@@ -37,8 +39,9 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class Sprint:
     """What is asked for. plan: generators (names of STUDENTS, or CHANNELSxLAYERS) with their share of the minutes, of
-    any sum. critic_share: of each generator's time, for the second stage. init: by generator, as `Options.init`;
-    others see `first_weights`. pool, first: pairs kept on the device, and wanted before the first step.
+    any sum. critic_share: of a generator's time, for the second stage, by its name; "": of the others'. init: by
+    generator, as `Options.init`; others see `first_weights`. pool, first: pairs kept on the device (none given: see
+    `pool.default_size`), and wanted before the first step.
     """
 
     parts: Path
@@ -47,7 +50,7 @@ class Sprint:
     plan: tuple[tuple[str, float], ...]
     settings: Settings = field(default_factory=Settings)
     scale: int = 4
-    critic_share: float = 0.35
+    critic_share: dict[str, float] = field(default_factory=lambda: {"": 0.35})
     branches: bool = True
     init: dict[str, str] = field(default_factory=dict)
     device: str = "auto"
@@ -55,7 +58,7 @@ class Sprint:
     pool: int | None = None
     first: int | None = None
     partial: bool = False
-    export_minutes: float = 2.0
+    export_minutes: float = 1.0
     seed: int = 0
     metadata: dict[str, str] = field(default_factory=dict)
 
@@ -77,15 +80,17 @@ def size_of(name: str) -> tuple[int, int]:
 def run(sprint: Sprint, say: Say) -> list[Path]:
     """Train; returns the weights files, OUT/NAME.safetensors each, which are there from the first export on.
 
-    ValueError and OSError, of one line, for what a user can mend. SystemExit (after an export) for SIGINT and SIGTERM.
+    ValueError and OSError, of one line, for what a user can mend; ValueError, after the others are trained, for
+    generators that failed. SystemExit (after an export) for SIGINT and SIGTERM.
     """
     clock = Clock(sprint.minutes)
     for name, _ in sprint.plan:
         size_of(name)
         if (earlier := sprint.out / f"{name}.safetensors").exists():
             raise ValueError(f"{earlier} is there already: give another --out; --init {name}={earlier} goes on with it")
-    if odd := sorted(set(sprint.init) - {name for name, _ in sprint.plan}):
-        raise ValueError(f"--init {odd[0]}: not in the plan")
+    for option, names in (("--init", set(sprint.init)), ("--critic-share", set(sprint.critic_share) - {""})):
+        if odd := sorted(names - {name for name, _ in sprint.plan}):
+            raise ValueError(f"{option} {odd[0]}: not in the plan")
     parts = Parts(sprint.parts, sprint.partial)
     if parts.missing:
         say(f"{parts.missing} of {len(parts.index['parts'])} parts are not there: going on with the others")
@@ -102,7 +107,7 @@ def run(sprint: Sprint, say: Say) -> list[Path]:
             say(f"{len(parts)} crops, {workers} processes that degrade them, {clock.now():.0f} s since the start")
             device = choose_device(sprint.device)
             cuda = device.type == "cuda"
-            pool = Pool(pairs, sprint.pool or (8192 if cuda else 256), sprint.scale, device)
+            pool = Pool(pairs, sprint.pool or default_size(sprint.scale, device), sprint.scale, device)
             yardstick = Validation(parts.validation(), SOURCES, device, sprint.scale)
             runner = _Runner(sprint, clock, pool, yardstick, log, say)
             pool.wait_for(min(pool.size, sprint.first or (512 if cuda else 16)), clock.left)
@@ -151,17 +156,25 @@ class _Runner:
         asked = {"plan": dict(sprint.plan), **dataclasses.asdict(sprint.settings), "critic_share": sprint.critic_share}
         self.log.write(event="start", device=name, torch=torch.__version__, seconds=round(self.clock.now(), 1), **asked)
         self.say(f"on {name}; bicubic: {words(self.yardstick.bicubic)}")
-        written = []
+        written: list[Path] = []
+        failed = []
         with self.stop:
             for index, (generator, share) in enumerate(sprint.plan):
                 rest = sum(more for _, more in sprint.plan[index:])
                 if (left := self.clock.left()) <= 0 or self.stop.received:
                     self.say(f"{generator}: no time left")
                     continue
-                written.append(self._train(generator, self.clock.now() + left * share / rest))
+                try:
+                    written.append(self._train(generator, self.clock.now() + left * share / rest))
+                except Exception as error:  # the others have paid for their minutes
+                    failed.append(f"{generator}: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
+                    self.log.write(event="failed", generator=generator, trace=traceback.format_exc())
+                    self.say(f"{failed[-1]}; what it has exported stays, and its time goes to the others")
         if self.stop.received:
             raise SystemExit(128 + self.stop.received)
         self.say(f"done after {self.clock.now():.0f} s: {', '.join(map(str, written))}")
+        if failed:
+            raise ValueError(f"not all could be trained; {'; '.join(failed)}; more in {sprint.out / 'log.jsonl'}")
         return written
 
     def _train(self, name: str, end: float) -> Path:
@@ -183,18 +196,18 @@ class _Runner:
         self.say(f"{name}: starts as {start}: {words(figures, self.yardstick.bicubic)}")
         self.log.write(event="generator", generator=name, start=start, seconds=round(began, 1), validation=figures)
         self._total = 0
-        content_end = began + (end - began) * (1 - sprint.critic_share)
+        critic_share = sprint.critic_share.get(name, sprint.critic_share.get("", 0.0))
+        content_end = began + (end - began) * (1 - critic_share)
         batch = self._stage(name, Step, generator, average, content_end, sprint.settings.batch)
-        if sprint.critic_share and not self.stop.received and self.clock.now() < end:
+        if critic_share and not self.stop.received and self.clock.now() < end:
             self._export(name, average, "content", f"{name}-content")
             self._stage(name, CriticStep, generator, average, end, batch)
         return sprint.out / f"{name}.safetensors"
 
-    def _stage(
-        self, name: str, kind: type[Step], generator: Compact, average: Compact, end: float, batch: int
-    ) -> int:
+    def _stage(self, name: str, kind: type[Step], generator: Compact, average: Compact, end: float, batch: int) -> int:
         """Returns the batch that fitted into memory."""
         began = self.clock.now()
+        gc.collect()  # a step that could not be recorded holds itself, and its memory
 
         def make(size: int) -> Step:
             return kind(generator, average, self.pool, self.sprint.settings, size)
@@ -229,6 +242,8 @@ class _Runner:
 
     def _look(self, name: str, step: Step, steps: int, seconds: float) -> bool:
         """Say and log the numbers of the last steps; whether they are numbers."""
+        if fault := self.pool.workers.fault():
+            self.say(f"{fault}; going on with the pairs there are and those of the other processes")
         if not steps:
             return True
         numbers = step.numbers(steps)

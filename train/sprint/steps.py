@@ -7,9 +7,10 @@ several times as long as they run; recorded once and played as one graph they do
 from __future__ import annotations
 
 import copy
+import gc
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.recipes.losses import critic_loss, drawn_losses, gradient_penalty, wasserstein_generator_loss
+from train.recipes.losses import Drawn, critic_loss, drawn_losses, gradient_penalty, wasserstein_generator_loss
 from train.recipes.networks import Critic
+from train.recipes.optimisers import generator_optimiser
 from train.sprint.pool import Pool
 
 WARM_UP = 3  # eager steps before a step is recorded: cuDNN chooses its kernels, the optimiser makes its state
@@ -26,16 +28,18 @@ WARM_UP = 3  # eager steps before a step is recorded: cuDNN chooses its kernels,
 
 @dataclass(frozen=True)
 class Settings:
-    """Of both stages. batch, crop: of the first; the critic's crops are critic_crop. rate: of the first stage, a tenth
-    in the second; the critic's is a fifth. ema: decay of the averaged weights. warmup: steps of a linear warm-up.
-    critic_first: steps in which the critic learns and the generator does not listen yet. smooth_flats, even_lines,
-    structure: as in `losses.drawn_losses`, in both stages.
+    """Of both stages. batch, crop: of the first; the critic's crops are critic_crop. optimiser: of the first stage, one
+    of OPTIMISERS; against the critic it is Adam. rate: of the first stage, a tenth in the second; the critic's is a
+    fifth. ema: decay of the averaged weights. warmup: steps of a linear warm-up. critic_first: steps in which the
+    critic learns and the generator does not listen yet. smooth_flats and the three below it: `losses.Drawn`, in both
+    stages.
     """
 
     batch: int = 32
-    crop: int = 128
-    critic_crop: int = 64
-    rate: float = 5e-4
+    crop: int = 192
+    critic_crop: int = 128
+    optimiser: str = "muon"
+    rate: float = 3e-4
     clip: float = 0.5
     ema: float = 0.999
     warmup: int = 100
@@ -43,9 +47,14 @@ class Settings:
     critic_width: int = 32
     critic_first: int = 500
     penalty: float = 10.0
-    smooth_flats: float = 0.3
-    even_lines: float = 1.0
-    structure: float = 0.0
+    smooth_flats: float = 0.35
+    even_lines: float = 2.5
+    line_colours: float = 0.35
+    structure: float = 1.0
+
+    @property
+    def drawn(self) -> Drawn:
+        return Drawn(self.smooth_flats, self.even_lines, self.line_colours, self.structure)
 
 
 class Step:
@@ -62,7 +71,8 @@ class Step:
         self.generator, self.average, self.pool, self.settings, self.batch = generator, average, pool, settings, batch
         self.device, self.steps = pool.device, 0
         self.crop, self.peak_rate = settings.crop, settings.rate
-        self.optimiser, self._rate = adam(generator, settings.rate, self.device)
+        self._rate = torch.tensor(settings.rate, device=self.device)
+        self.optimiser = generator_optimiser(settings.optimiser, generator, self._rate)
         self.totals = torch.zeros(len(self.NAMES), device=self.device)
         self._toward = torch.zeros((), device=self.device)  # how far the average moves
         self._means: list[Tensor] = list(average.parameters())
@@ -102,20 +112,15 @@ class Step:
     def _body(self) -> None:
         highres, fake = self._make()
         content = F.l1_loss(fake, highres)
-        norm = self._learn(content + self._drawn(fake, highres))
+        norm = self._learn(content + drawn_losses(fake, highres, self.settings.drawn))
         self.totals += torch.stack([content.detach(), norm])
 
     def _make(self) -> tuple[Tensor, Tensor]:
-        """(highres, what the generator makes of its lowres) of a new batch, float32."""
+        """(highres, what the generator makes of its lowres) of a new batch, float32, plane by plane for the losses."""
         lowres, highres = self.pool.draw(self.batch, self.crop)
-        highres = highres.contiguous(memory_format=torch.channels_last)
         with self._autocast():
-            fake = self.generator(lowres.contiguous(memory_format=torch.channels_last)).float()
-        return highres, fake
-
-    def _drawn(self, fake: Tensor, highres: Tensor) -> Tensor:
-        settings = self.settings
-        return drawn_losses(fake, highres, settings.smooth_flats, settings.even_lines, settings.structure)
+            fake = self.generator(lowres.contiguous(memory_format=torch.channels_last))
+        return highres.contiguous(), fake.float().contiguous()
 
     def _learn(self, loss: Tensor) -> Tensor:
         """One step of the generator and its average; returns the norm of the gradient."""
@@ -137,11 +142,12 @@ class CriticStep(Step):
     STAGE = "critic"
 
     def __init__(self, generator: nn.Module, average: nn.Module, pool: Pool, settings: Settings, batch: int) -> None:
-        super().__init__(generator, average, pool, settings, batch)
+        super().__init__(generator, average, pool, replace(settings, optimiser="adam"), batch)
         self.crop, self.peak_rate = min(settings.crop, settings.critic_crop), settings.rate / 10
         critic: Any = Critic(settings.critic_width)
         self.critic = critic.to(self.device, memory_format=torch.channels_last)
-        self.critic_optimiser, self._critic_rate = adam(self.critic, settings.rate / 5, self.device)
+        self._critic_rate = torch.tensor(settings.rate / 5, device=self.device)
+        self.critic_optimiser = generator_optimiser("adam", self.critic, self._critic_rate)
         self._adversarial = torch.zeros((), device=self.device)
 
     def networks(self) -> list[nn.Module]:
@@ -170,17 +176,8 @@ class CriticStep(Step):
         self.critic.requires_grad_(False)
         with self._autocast():
             adversarial = wasserstein_generator_loss(self.critic(fake))
-        norm = self._learn(content + self._drawn(fake, highres) + self._adversarial * adversarial)
+        norm = self._learn(content + drawn_losses(fake, highres, self.settings.drawn) + self._adversarial * adversarial)
         self.totals += torch.stack([content.detach(), norm, distance.detach(), penalty.detach()])
-
-
-def adam(network: nn.Module, rate: float, device: torch.device) -> tuple[torch.optim.Adam, Tensor]:
-    """An Adam whose rate is a tensor, which a recorded graph reads each time."""
-    cuda = device.type == "cuda"
-    optimiser = torch.optim.Adam(network.parameters(), torch.tensor(rate, device=device), fused=True, capturable=cuda)
-    value = optimiser.param_groups[0]["lr"]
-    assert isinstance(value, Tensor)
-    return optimiser, value
 
 
 def prepared(make: Callable[[int], Step], batch: int, say: Callable[[str], None]) -> Step:
@@ -195,7 +192,8 @@ def prepared(make: Callable[[int], Step], batch: int, say: Callable[[str], None]
                 raise ValueError("out of memory with one crop a step: give a smaller --crop or --pool") from None
             batch //= 2
             say(f"out of memory: going on with batches of {batch}")
-        step = None  # or its memory would stay
+        step = None  # or its memory would stay, as it would without a collection: a step holds its own method
+        gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -221,10 +219,10 @@ def with_graph(
     try:
         step.play = record(step._body)
         step.recorded = True
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
         _forget_recording(step.device)
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
         say(f"no CUDA graph ({str(error).splitlines()[0]}): going on with single kernels, several times as slow")
     return step
 
@@ -241,8 +239,10 @@ def record(body: Callable[[], None], stream: torch.cuda.Stream) -> Callable[[], 
 
 
 def _forget_recording(device: torch.device) -> None:
-    """A recording that failed leaves the random generator waiting for its end: give it a state of its own."""
+    """A recording that failed leaves its stream in use, and the random generator waiting for its end: back to the usual
+    stream, and to a random state of its own."""
     if device.type == "cuda":
+        torch.cuda.set_stream(torch.cuda.default_stream())
         torch.cuda.synchronize()
         fresh = torch.Generator(device).manual_seed(torch.initial_seed())
         index = torch.cuda.current_device() if device.index is None else device.index
@@ -262,13 +262,13 @@ class Rescue:
 
     @torch.no_grad()
     def go_back(self) -> None:
-        """In place, where a recorded graph finds it. The optimisers forget their moments."""
+        """In place, where a recorded graph finds it. The optimisers begin anew: no moments, no steps behind them."""
         step = self._step
         for network, kept in zip((*step.networks(), step.average), self._kept, strict=True):
             for name, value in network.state_dict().items():
                 value.copy_(kept[name])
         for optimiser in step.optimisers():
             for state in optimiser.state.values():
-                for name in ("exp_avg", "exp_avg_sq"):
-                    state[name].zero_()
+                for value in state.values():
+                    value.zero_()
         step.totals.zero_()

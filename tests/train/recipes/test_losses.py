@@ -15,10 +15,13 @@ from torch import nn
 
 from train.recipes.losses import (
     CONTENT,
+    Drawn,
     critic_loss,
     discriminator_loss,
     drawn_losses,
+    edges_of,
     feature_matching,
+    fringes_of_lines,
     generator_loss,
     gradient_penalty,
     log_l1,
@@ -154,26 +157,55 @@ def edge(wobble: float = 0.0, shift: float = 0.0, soft: float = 0.7, slant: floa
     return (0.2 + 0.6 * torch.sigmoid((columns - where) / soft)).expand(1, 3, 64, 64)
 
 
+def unevenness(fake: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return unevenness_of_lines(fake, target, edges_of(target))
+
+
+def fringes(fake: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return fringes_of_lines(fake, target, edges_of(target))
+
+
 @pytest.mark.parametrize("slant", [-1.0, -0.3, 0.0, 0.4])
 def test_lines_that_wobble_cost_what_moved_and_soft_ones_do_not(slant: float) -> None:
     target = edge(slant=slant)
-    assert unevenness_of_lines(target, target) == 0
-    little, much = (unevenness_of_lines(edge(wobble, slant=slant), target).item() for wobble in (0.5, 1.0))
-    moved = unevenness_of_lines(edge(shift=1.0, slant=slant), target).item()
-    soft = unevenness_of_lines(edge(soft=1.5, slant=slant), target).item()
+    assert unevenness(target, target) == 0
+    little, much = (unevenness(edge(wobble, slant=slant), target).item() for wobble in (0.5, 1.0))
+    moved = unevenness(edge(shift=1.0, slant=slant), target).item()
+    soft = unevenness(edge(soft=1.5, slant=slant), target).item()
     assert 1.5 * little < much < 2.5 * little
     assert moved < 0.35 * much and soft < 0.35 * much
     for turned in (lambda x: x.transpose(2, 3), lambda x: x.flip(3)):
-        again = unevenness_of_lines(turned(edge(1.0, slant=slant)), turned(target)).item()
+        again = unevenness(turned(edge(1.0, slant=slant)), turned(target)).item()
         assert again == pytest.approx(much, rel=0.02)
 
 
 def test_a_picture_without_edges_has_no_uneven_lines() -> None:
     flat = torch.full((2, 3, 32, 32), 0.5)
     fake = (flat + 0.01).requires_grad_()
-    loss = unevenness_of_lines(fake, flat)
+    loss = unevenness(fake, flat)
     loss.backward()
     assert loss == 0 and fake.grad is not None and fake.grad.isfinite().all()
+
+
+def test_lines_whose_colour_is_wrong_cost_and_faint_ones_do_not() -> None:
+    target = edge()
+    brown = torch.tensor([1.0, 0.0, -1.0]).view(1, 3, 1, 1)
+    brown = brown - (0.299 - 0.114)  # of no luma
+    on_line = 4 * (target - 0.2) * (0.8 - target) / 0.36  # 1 in the middle of the edge, 0 beside it
+    in_flat = torch.zeros_like(target)
+    in_flat[..., 24:40, 2:12] = 1.0
+    assert fringes(target, target) == 0
+    assert fringes(target + 0.1 * on_line, target).item() == pytest.approx(0, abs=1e-6)  # of luma alone
+    assert fringes(edge(shift=1.0), target).item() == pytest.approx(0, abs=1e-6)
+    once, twice = (fringes(target + size * on_line * brown, target).item() for size in (0.05, 0.1))
+    assert once > 0.002 and twice == pytest.approx(2 * once, rel=1e-3)
+    assert fringes(target + 0.1 * in_flat * brown, target).item() < 0.01 * twice
+    assert unevenness(target + 0.1 * on_line * brown, target).item() < 0.01 * twice  # it sees no colour
+    fake = (target + 0.1 * on_line * brown).requires_grad_()
+    fringes(fake, target).backward()
+    assert fake.grad is not None
+    red, _, blue = (fake.grad * on_line).sum(dim=(0, 2, 3)).tolist()
+    assert red > 0 > blue  # less red, more blue
 
 
 def reference_ssim(x: np.ndarray, y: np.ndarray) -> float:
@@ -220,10 +252,13 @@ def test_a_faint_texture_that_is_lost_costs_structure_more_than_its_square() -> 
 
 def test_losses_of_drawings_add_up() -> None:
     fake, target = edge(1.0), edge()
-    parts = [loss(fake, target).item() for loss in (roughness_of_flats, unevenness_of_lines, lost_structure)]
-    assert drawn_losses(fake, target, 2.0, 0.5, 3.0).item() == pytest.approx(2 * parts[0] + parts[1] / 2 + 3 * parts[2])
-    assert drawn_losses(fake, target, 0.0, 0.5, 0.0).item() == pytest.approx(parts[1] / 2)
-    assert drawn_losses(fake, target, 0.0, 0.0, 0.0).item() == 0
+    fake = fake + 0.1 * torch.rand(1, 3, 1, 1, generator=torch.manual_seed(0))
+    parts = [loss(fake, target).item() for loss in (roughness_of_flats, unevenness, fringes, lost_structure)]
+    expected = 2 * parts[0] + parts[1] / 2 + parts[2] / 4 + 3 * parts[3]
+    assert drawn_losses(fake, target, Drawn(2.0, 0.5, 0.25, 3.0)).item() == pytest.approx(expected)
+    assert drawn_losses(fake, target, Drawn(even_lines=0.5)).item() == pytest.approx(parts[1] / 2)
+    assert drawn_losses(fake, target, Drawn(line_colours=0.25)).item() == pytest.approx(parts[2] / 4)
+    assert drawn_losses(fake, target, Drawn()).item() == 0
 
 
 def test_every_picture_counts_the_same_whatever_its_source() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from train.recipes.optimisers import MuonAndAdam, generator_optimiser
+from train.generators.branches import branch
+from train.recipes.optimisers import MuonAndAdam, generator_optimiser, orthogonal
 from vidsr.models.architectures import Compact
 
 
@@ -45,6 +47,51 @@ def test_a_kernel_moves_by_an_orthogonal_matrix_and_the_rest_as_adam_moves_it() 
     assert kernels == 3
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_kernels_of_a_shape_at_once_move_as_one_after_the_other(layout: torch.memory_format) -> None:
+    """As PyTorch's own Muon, with branches: kernels of three shapes, of each as many as there are layers."""
+    net: Any = branch(Compact(16, 3)).to(memory_format=layout)  # type: ignore[call-overload]
+    kernels = [p for p in net.parameters() if p.ndim == 4 and min(p.shape[:2]) >= 16]
+    matrices = [nn.Parameter(kernel.detach().flatten(1).clone()) for kernel in kernels]
+    assert sorted({tuple(m.shape) for m in matrices}) == [(16, 144), (16, 288), (48, 144)] and len(matrices) == 7
+    ours = MuonAndAdam(net, 1e-3)
+    theirs = torch.optim.Muon(matrices, 1e-3, weight_decay=0, adjust_lr_fn="match_rms_adamw")
+    for number in range(5):
+        random = torch.Generator().manual_seed(number)
+        for kernel, matrix in zip(kernels, matrices, strict=True):
+            matrix.grad = torch.randn(matrix.shape, generator=random)
+            kernel.grad = torch.empty_like(kernel).copy_(matrix.grad.view(kernel.shape))
+        ours.step()
+        theirs.step()
+    for kernel, matrix in zip(kernels, matrices, strict=True):
+        # five steps of 1e-3; bfloat16 rounds otherwise where columns have another order
+        assert (kernel.detach().flatten(1) - matrix).abs().max() < 1e-4
+
+
+def test_matrices_are_made_orthogonal_each_by_itself() -> None:
+    random = torch.Generator().manual_seed(0)
+    for shape in ((3, 16, 40), (3, 40, 16)):
+        matrices = torch.randn(shape, generator=random) * torch.tensor([1.0, 1e-3, 0.0]).view(3, 1, 1)
+        found = orthogonal(matrices)
+        assert found.dtype == torch.bfloat16 and found.shape == shape and found[2].abs().max() == 0
+        values = torch.linalg.svdvals(found[:2].float())
+        assert values.min() > 0.6 and values.max() < 1.3
+        assert torch.equal(orthogonal(matrices[1:2])[0], found[1])
+
+
+def test_a_rate_that_is_a_tensor_is_read_at_each_step() -> None:
+    nets = [network(), network()]
+    rate = torch.tensor(0.0)
+    for net, optimiser in zip(nets, (generator_optimiser("muon", nets[0], rate), MuonAndAdam(nets[1], 0.0))):
+        teach(net, optimiser, 0, 1)
+        rate.fill_(1e-3)
+        if optimiser.param_groups[0]["lr"] is not rate:
+            optimiser.param_groups[0]["lr"] = 1e-3
+        teach(net, optimiser, 1, 2)
+    for old, a, b in zip(network().parameters(), *(net.parameters() for net in nets), strict=True):
+        assert not torch.equal(a, old) and torch.allclose(a, b, atol=1e-5)
+
+
 def test_the_layout_in_memory_changes_nothing() -> None:
     nets = [network(layout) for layout in (torch.channels_last, torch.contiguous_format)]
     for net in nets:
@@ -66,7 +113,8 @@ def test_it_goes_on_to_the_bit_and_refuses_what_is_not_its_own() -> None:
     teach(again, optimiser, 3, 3)
     for a, b in zip(whole.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
-    adam = torch.optim.Adam(network().parameters())
+    adam = torch.optim.Adam(again.parameters())
+    teach(again, adam, 6, 1)
     with pytest.raises(ValueError, match="without Muon"):
         optimiser.load_state_dict(adam.state_dict())
 

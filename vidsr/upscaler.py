@@ -81,11 +81,11 @@ class Upscaler:
         format = PixelFormat("rgb", 8 if video.format.bits == 8 else 16)
         color = result_color(video.color, format)
         spec = make_spec(self._options, self.scale, video.format, video.color, format, color)
-        tolerance = choose_reuse(self._options.reuse, spec, info, span)
+        stillness = choose_reuse(self._options.reuse, spec, info, span)
         base: Fraction = video.time_base
         report = Report(self._told)
         segment, backend = one_segment(info, span), self._open(spec)
-        with enlarged(info, segment, backend, report, 1, tolerance, backend_lock=self._lock) as frames:
+        with enlarged(info, segment, backend, report, 1, stillness, backend_lock=self._lock) as frames:
             for frame in frames:
                 yield Picture(_rgb(frame), float(frame.pts * base), float(frame.duration * base), frame.pts)
         for line in report.summary():

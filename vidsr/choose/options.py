@@ -18,6 +18,7 @@ SCALES = range(2, MOST_SCALE + 1)
 LEAST_TILE = 16
 Hwaccel = Literal["cuda", "off"]
 Reuse = Literal["exact", "off"]
+Grain = Literal["keep"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class Options:
     threads: of each encoder. jobs: segments worked on at once.
     hwaccel: "cuda": decode and encode on the GPU or fail; "off": never.
     reuse: "exact": compute anew what differs to the bit; "off": everything; None: what differs by more than noise.
+    grain: "keep": lay the noise that is taken out of what stands still over the result; None: leave it out.
     start, duration: seconds, a part of the source. drop: kinds of tracks (audio, subtitle, …, unsupported) or their
     numbers as text, to be left out.
     check: prove the result at the end. overwrite: replace a file at `output`. restart: throw unfinished work away.
@@ -59,6 +61,7 @@ class Options:
     jobs: int | None = None
     hwaccel: Hwaccel | None = None
     reuse: Reuse | None = None
+    grain: Grain | None = None
     start: float = 0.0
     duration: float | None = None
     drop: Collection[str] = frozenset()
@@ -85,10 +88,12 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"--{name} {value}: choose {least} or more")
-        for name, words in (("precision", Precision), ("hwaccel", Hwaccel), ("reuse", Reuse)):
+        for name, words in (("precision", Precision), ("hwaccel", Hwaccel), ("reuse", Reuse), ("grain", Grain)):
             value = getattr(self, name)
             if value is not None and value not in get_args(words):
                 raise UsageError(f"--{name} {value}: choose one of auto, {', '.join(get_args(words))}")
+        if self.grain and self.reuse:
+            raise UsageError(f"--grain keep: with --reuse {self.reuse} none is taken out; leave one of them out")
         if not (isfinite(self.start) and self.start >= 0):
             raise UsageError(f"--start {self.start}: choose a time from 0 on")
         if self.duration is not None and not (isfinite(self.duration) and self.duration > 0):
@@ -122,6 +127,7 @@ class Choices(TypedDict, total=False):
     jobs: int | None
     hwaccel: Hwaccel | None
     reuse: Reuse | None
+    grain: Grain | None
     start: float
     duration: float | None
     drop: Collection[str]

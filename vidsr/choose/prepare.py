@@ -25,7 +25,7 @@ from vidsr.machine import cores, free_memory
 from vidsr.models.checkpoint import model_scale, weights_sha256
 from vidsr.mux.stitch import STDOUT, Keep, choose_tracks, output_format
 from vidsr.report import Report
-from vidsr.reuse.stillness import Tolerance, choose_tolerance
+from vidsr.reuse.stillness import Stillness, choose_noise
 from vidsr.run.job import Job
 from vidsr.source.colorspec import result_color
 from vidsr.source.decode import ONE_THREAD_SAMPLES, decode, gpu_missing
@@ -123,7 +123,9 @@ def decide(
     asked = options.crf, options.preset, options.encoder_options
     settings = EncodeSettings(codec.name, codec.encoder, codec.options(*asked, color, video.hdr, threads, live))
     on_gpu = _decodes_on_gpu(options.hwaccel, info, report)
-    still = choose_reuse(options.reuse, spec, info, span)
+    if options.grain and format.family != video.format.family:
+        raise UsageError(f"--grain keep: not with --pixel-format {format.name}: the source is {video.format.name}")
+    still = choose_reuse(options.reuse, spec, info, span, options.grain is not None)
     batch = backend_kind(spec.name).batch_size
     job = Job(
         info, output, spec, settings, keep, span, batch, workers, on_gpu, still, options.restart, options.overwrite,
@@ -146,8 +148,8 @@ def decide(
 
 
 def choose_reuse(
-    wanted: Reuse | None, spec: BackendSpec, info: SourceInfo, span: TimeRange = TimeRange()
-) -> Tolerance | None:
+    wanted: Reuse | None, spec: BackendSpec, info: SourceInfo, span: TimeRange = TimeRange(), grain: bool = False
+) -> Stillness | None:
     """What counts as still, or None for no reuse; see Options.
 
     Where the choice is ours, a second of frames in three places of `span` is looked at. The stand-in for a generator
@@ -156,7 +158,7 @@ def choose_reuse(
     if wanted == "off":
         return None
     if wanted == "exact" or not spec.model:
-        return Tolerance()
+        return Stillness()
     looked_at = []
     places = stretches(info, span, (0.0, 0.4, 0.75), SAMPLED)
     with open_input(info.path) as container:
@@ -168,7 +170,9 @@ def choose_reuse(
                 looked_at.append(list(islice(frames, SAMPLED)))
             except SourceError:  # the picture changes its size there, which may be outside the part asked for
                 continue
-    return choose_tolerance(looked_at, info.video.format)
+    video = info.video
+    found = Stillness(choose_noise(looked_at, video.format), grain=grain)
+    return found.fitting(video.width, video.height, video.format)
 
 
 def choose_jobs(options: Options, spec: BackendSpec, codec: Codec, video: StreamInfo) -> tuple[int, int]:

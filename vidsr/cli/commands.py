@@ -77,6 +77,7 @@ def main(context: click.Context) -> None:
 @click.option("--jobs", type=click.IntRange(1, 32), help="Segments worked on at once. [default: 1 on a CPU; with a GPU as many as keep the encoders busy]")
 @click.option("--hwaccel", type=click.Choice(["auto", "off", "cuda"]), default="auto", show_default=True, help="Decode and encode on the GPU: where it works, never, or decode there or fail.")
 @click.option("--reuse", type=click.Choice(["auto", "exact", "off"]), default="auto", show_default=True, help="Compute only what moves: what counts as still follows from the source's noise, is the same to the bit, or nothing is.")
+@click.option("--grain", type=click.Choice(["clean", "keep"]), default="clean", show_default=True, help="What stands still is shown without its noise; keep: with the source's own noise laid over it, frame by frame.")
 @click.option("--start", type=Seconds(), default=0.0, help="Begin here: seconds or H:MM:SS.")
 @click.option("--duration", type=Seconds(), help="Do only this much.")
 @click.option("--drop", multiple=True, metavar="WHAT", help=f"Leave tracks out: a number, or {', '.join(api.DROP_WORDS)}; repeat it.")

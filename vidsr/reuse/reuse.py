@@ -1,8 +1,7 @@
 """Only what moves is computed: the rest of a picture is taken from the last result that it has.
 
-Each tile of a frame is compared with its anchor, the source as it was when the tile's result was computed, and never
-with the frame before: differences too small to matter one by one must not add up. Where a tile has changed, its result
-and that of all pixels it reaches is computed anew, from a piece with so much source around it that no seam shows.
+Where a tile has changed (runs.py says which have), its result and that of all pixels it reaches is computed anew, from a
+piece with so much source around it that no seam shows.
 
 State belongs to one call, so to one segment: what a segment's frames become does not depend on those before it.
 """
@@ -13,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any
 
 import cv2
@@ -20,8 +20,11 @@ import numpy as np
 
 from vidsr.backends.base import Backend, Pending
 from vidsr.frames import Frame, FrameBatch, PixelFormat
+from vidsr.reuse.grain import overlaid
 from vidsr.reuse.rectangles import merged
-from vidsr.reuse.stillness import TILE, Tiles, Tolerance
+from vidsr.reuse.runs import Shown, exactly, without_noise
+from vidsr.reuse.signature import TILE
+from vidsr.reuse.stillness import Stillness
 
 CALL_PIXELS = 2000  # what a call of the backend costs beside its pixels, in pixels
 WHOLE_SHARE = 0.8  # pieces that cost more than this part of a whole frame are not worth cutting
@@ -71,7 +74,7 @@ class ReuseCounts:
 
 
 def reuse(
-    batches: Iterable[FrameBatch], backend: Backend, tolerance: Tolerance,
+    batches: Iterable[FrameBatch], backend: Backend, stillness: Stillness,
     backend_lock: AbstractContextManager[Any] | None = None, counts: ReuseCounts | None = None,
 ) -> Iterator[Frame]:  # fmt: skip
     """Each frame of `batches` enlarged by `backend`, in order, with its own pts and duration.
@@ -79,14 +82,20 @@ def reuse(
     Planes of a result are shared with later frames where nothing has changed: read them, do not write into them.
     backend_lock: held while a batch is submitted, where several threads share the backend. counts: counts up.
     """
-    planner: _Planner | None = None
-    canvas = _Canvas(backend.scale)
+    batches = iter(batches)
+    first = next(batches, None)
+    if first is None:
+        return
+    frames = (frame for batch in chain([first], batches) for frame in batch.frames)
+    looked = (frames, first.width, first.height, first.format)
+    shown = without_noise(*looked, stillness) if stillness.noise else exactly(*looked)
+    planner, canvas = _Planner(first, backend, counts or ReuseCounts()), _Canvas(first.format, backend.scale)
     waiting: deque[_Ordered] = deque()
-    for batch in batches:
-        planner = planner or _Planner(batch, backend, tolerance, counts or ReuseCounts())
-        plans = [planner.plan(frame) for frame in batch.frames]
+    while group := tuple(islice(shown, len(first))):
+        plans = [planner.plan(one.changed) for one in group]
+        batch = replace(first, frames=tuple(one.frame for one in group))
         with backend_lock or nullcontext():
-            waiting.append(_order(batch, plans, backend))
+            waiting.append(_order(batch, group, plans, backend))
         if len(waiting) >= backend.in_flight:
             yield from canvas.paint(waiting.popleft())
     while waiting:
@@ -95,14 +104,15 @@ def reuse(
 
 @dataclass
 class _Ordered:
-    """A batch, the pieces of each frame, and what was submitted for them: result number -> (pending, its index)."""
+    """A batch, what is known of its frames, the pieces of each, and what was submitted for them: (pending, its index)."""
 
     batch: FrameBatch
+    shown: Sequence[Shown]
     plans: list[list[Piece]]
     pending: list[list[tuple[Pending, int]]]
 
 
-def _order(batch: FrameBatch, plans: list[list[Piece]], backend: Backend) -> _Ordered:
+def _order(batch: FrameBatch, shown: Sequence[Shown], plans: list[list[Piece]], backend: Backend) -> _Ordered:
     """Submit all pieces of a batch's frames, those of one size together."""
     sizes: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for i, pieces in enumerate(plans):
@@ -113,7 +123,7 @@ def _order(batch: FrameBatch, plans: list[list[Piece]], backend: Backend) -> _Or
         cuts = tuple(_cut(batch.frames[i], plans[i][j].computed, batch.format) for i, j in places)
         pending = _once(backend.submit(replace(batch, frames=cuts)))
         found |= {place: (pending, k) for k, place in enumerate(places)}
-    return _Ordered(batch, plans, [[found[i, j] for j in range(len(pieces))] for i, pieces in enumerate(plans)])
+    return _Ordered(batch, shown, plans, [[found[i, j] for j in range(len(pieces))] for i, pieces in enumerate(plans)])
 
 
 def _once(pending: Pending) -> Pending:
@@ -145,26 +155,30 @@ def _parts(box: Box, format: PixelFormat, scale: int = 1) -> list[tuple[slice, s
 class _Canvas:
     """The last result, which the next one is painted over."""
 
-    def __init__(self, scale: int) -> None:
-        self._scale = scale
+    def __init__(self, source: PixelFormat, scale: int) -> None:
+        self._source, self._scale = source, scale
         self._planes: tuple[np.ndarray, ...] = ()
+        self._format = source  # of the result, as soon as there is one
 
     def paint(self, ordered: _Ordered) -> Iterator[Frame]:
         height, width = ordered.batch.height, ordered.batch.width
         whole = Box(0, 0, width, height)
-        for frame, pieces, pending in zip(ordered.batch.frames, ordered.plans, ordered.pending):
+        for shown, pieces, pending in zip(ordered.shown, ordered.plans, ordered.pending):
             planes = self._planes
             if len(pieces) == 1 and pieces[0].taken == whole:
                 waiting, k = pending[0]
-                planes = waiting().frames[k].planes
+                result = waiting()
+                planes, self._format = result.frames[k].planes, result.format
             elif pieces:
                 planes = tuple(plane.copy() for plane in planes)
                 for piece, (waiting, k) in zip(pieces, pending):
                     result = waiting()
                     self._paste(result.frames[k].planes, piece, planes, result.format)
-            if not frame.corrupt:
+            if shown.changed is not None:
                 self._planes = planes
-            yield replace(frame, planes=planes)
+            if shown.noise:
+                planes = overlaid(planes, shown.noise, self._source, self._format)
+            yield replace(shown.frame, planes=planes)
 
     def _paste(
         self, source: tuple[np.ndarray, ...], piece: Piece, target: tuple[np.ndarray, ...], format: PixelFormat
@@ -178,37 +192,25 @@ class _Canvas:
 
 
 class _Planner:
-    """The anchors, and what has to be computed of each frame."""
+    """What has to be computed of each frame."""
 
-    def __init__(self, batch: FrameBatch, backend: Backend, tolerance: Tolerance, counts: ReuseCounts) -> None:
+    def __init__(self, batch: FrameBatch, backend: Backend, counts: ReuseCounts) -> None:
         self.width, self.height, self.format = batch.width, batch.height, batch.format
         self.context, self.patch, self.counts = backend.context, backend.patch, counts
-        self.tiles, self.tolerance = Tiles(batch.width, batch.height, batch.format), tolerance
-        self.anchors: list[np.ndarray] = []
 
-    def plan(self, frame: Frame) -> list[Piece]:
-        """The pieces to compute of the next frame; none where nothing has changed. Anchors move with them."""
+    def plan(self, changed: np.ndarray | None) -> list[Piece]:
+        """The pieces to compute of the next frame; none where nothing has changed. changed: see `Shown`."""
         pieces = whole = self._whole()
-        if self.anchors and not frame.corrupt:
-            pieces = self._pieces(self.tolerance.exceeded(*self.tiles.differences(frame.planes, self.anchors)))
+        if changed is not None:
+            pieces = self._pieces(changed)
             cost = sum(_pixels(piece.computed) + CALL_PIXELS for piece in pieces)
             if cost > WHOLE_SHARE * self.width * self.height:
                 pieces = whole
-        if not frame.corrupt:  # of what decoded with errors nothing may be taken over
-            self._anchor(frame, pieces)
         counts = self.counts
         counts.frames, counts.whole = counts.frames + 1, counts.whole + (pieces == whole)
         counts.all_pixels += self.width * self.height
         counts.computed_pixels += sum(_pixels(piece.computed) for piece in pieces)
         return pieces
-
-    def _anchor(self, frame: Frame, pieces: Sequence[Piece]) -> None:
-        if not self.anchors:
-            self.anchors = [np.array(plane, order="C") for plane in frame.planes]
-            return
-        for piece in pieces:
-            for plane, anchor, part in zip(frame.planes, self.anchors, _parts(piece.taken, self.format)):
-                anchor[part] = plane[part]
 
     def _pieces(self, changed: np.ndarray) -> list[Piece]:
         context = self.context

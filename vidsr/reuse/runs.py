@@ -17,34 +17,37 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 
 from vidsr.frames import Frame, PixelFormat
-from vidsr.reuse.signature import PATCH, TILE, Signatures
+from vidsr.reuse.grain import noise_of
+from vidsr.reuse.signature import PATCH, Signatures
+from vidsr.reuse.stillness import Stillness
 
 _CLEAR, _BESIDE = 1.4, 0.75  # times what passes for noise: a change, and a change beside one
 _ALONE = 1.4  # times as much, where the next frame does not agree
 _FADE = 0.35  # levels by which most of 5x5 tiles are brighter or darker
 _SHADES = (80.0, 160.0)  # levels of luma between dark, medium and bright tiles, whose noise differs
 _FEWEST = 40  # tiles as bright as each other that tell their noise
-_EACH = 3  # tiles of which one is asked for the noise
+_ASKED = 400  # tiles that are asked for their noise, about
 _AT_ONCE = 128  # tiles
 _MEAN_TO_SIGMA = 1.2533  # of a normal distribution: its deviation over the mean of its absolute values
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A frame as it is to be enlarged. source: as it came.
+    """A frame as it is to be enlarged.
 
     changed: [rows, columns] bool, the tiles that differ from the last one's. None: it decoded with errors; it is shown as
-    it came, and nothing of it is taken over.
+    it came, and nothing of it is taken over. noise: of each plane, what was taken out of it, float32; none: not asked for.
     """
 
     frame: Frame
-    source: Frame
     changed: np.ndarray | None
+    noise: tuple[np.ndarray, ...] = ()
 
 
 def exactly(frames: Iterable[Frame], width: int, height: int, format: PixelFormat) -> Iterator[Shown]:
@@ -53,24 +56,24 @@ def exactly(frames: Iterable[Frame], width: int, height: int, format: PixelForma
     before: np.ndarray | None = None
     for frame in frames:
         if frame.corrupt:
-            yield Shown(frame, frame, None)
+            yield Shown(frame, None)
             continue
         samples = signatures.samples(frame.planes)
         changed = np.ones(signatures.tiles, bool) if before is None else (samples != before).any(1)
         before = samples
-        yield Shown(frame, frame, changed.reshape(signatures.shape))
+        yield Shown(frame, changed.reshape(signatures.shape))
 
 
 def without_noise(
-    frames: Iterable[Frame], width: int, height: int, format: PixelFormat, least: float, window: int
+    frames: Iterable[Frame], width: int, height: int, format: PixelFormat, stillness: Stillness
 ) -> Iterator[Shown]:
     """`frames` in order, what stands still in them as the mean of its run.
 
-    least: the least that passes for noise, as a part of what does in a noisy source (`signature.Kind`). window: frames
-    that a mean is taken of, at most; a frame comes when so many after it are known, and no more are kept.
+    A frame comes when `stillness.window` frames from it on are known, and no more are kept. Its planes may be shared with
+    those of the next ones: read them, do not write into them.
     """
     signatures = Signatures(width, height, format)
-    runs, picture = _Runs(signatures, least, window), _Picture(signatures)
+    runs, picture = _Runs(signatures, stillness.noise, stillness.window), _Picture(signatures, width, height, format)
     waiting: deque[Frame] = deque()
     shown = 0  # frames without errors
 
@@ -79,52 +82,51 @@ def without_noise(
         while waiting and (waiting[0].corrupt or shown < until):
             frame = waiting.popleft()
             if frame.corrupt:
-                yield Shown(frame, frame, None)
-            else:
-                changed = picture.put(*runs.beginning())
-                yield Shown(replace(frame, planes=picture.planes(frame)), frame, changed)
-                shown += 1
+                yield Shown(frame, None)
+                continue
+            samples, *begun = runs.next()
+            changed = picture.put(*begun)
+            noise = picture.noise(samples, shown) if stillness.grain else ()
+            shown += 1
+            yield Shown(replace(frame, planes=picture.planes), changed, noise)
 
     for frame in frames:
-        waiting.append(frame)
-        if not frame.corrupt:
+        if frame.corrupt:
+            waiting.append(frame)
+        else:
+            waiting.append(replace(frame, planes=()))  # its samples are kept
             runs.add(frame.planes)
-        yield from show(runs.decided - window + 1)
+        yield from show(runs.decided - stillness.window + 1)
     runs.finish()
     yield from show(runs.decided)
 
 
 class _Picture:
-    """What is shown, tile by tile."""
+    """What is shown, tile by tile. planes: the same as a frame has them."""
 
-    def __init__(self, signatures: Signatures) -> None:
-        self._signatures = signatures
-        sizes = [(signatures.shape[0] * tall, signatures.shape[1] * wide) for tall, wide in signatures.sides]
-        self._planes = [np.zeros(size, signatures.dtype) for size in sizes]
-        self._samples: np.ndarray | None = None
+    def __init__(self, signatures: Signatures, width: int, height: int, format: PixelFormat) -> None:
+        self._signatures, self._sizes = signatures, format.plane_shapes(width, height)
+        self._samples = np.zeros((signatures.tiles, signatures.depth), format.dtype)
+        self._lengths = np.zeros(signatures.tiles, int)
+        self.planes: tuple[np.ndarray, ...] = ()
 
-    def put(self, tiles: np.ndarray, samples: np.ndarray) -> np.ndarray:
-        """Show `samples` [n, samples of a tile] at `tiles` [n]; returns [rows, columns] bool: where that differs."""
-        rows, columns = self._signatures.shape
-        changed = np.zeros(rows * columns, bool)
-        if self._samples is None:
-            self._samples = np.zeros((rows * columns, samples.shape[1]), samples.dtype)
-            changed[:] = True
+    def put(self, tiles: np.ndarray, samples: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Show `samples` [n, samples of a tile], means of `lengths` [n] frames, at `tiles` [n]; returns [rows, columns]
+        bool: where that differs from what was shown."""
+        changed = np.full(self._signatures.tiles, not self.planes)
         changed[tiles] |= (self._samples[tiles] != samples).any(1)
-        self._samples[tiles] = samples
-        self._planes = [plane.copy() for plane in self._planes]  # the last ones are still being enlarged
-        end = 0
-        for plane, (tall, wide) in zip(self._planes, self._signatures.sides):
-            first, end = end, end + tall * wide
-            places = plane.reshape(rows, tall, columns, wide)
-            places[tiles // columns, :, tiles % columns] = samples[:, first:end].reshape(-1, tall, wide)
-        return changed.reshape(rows, columns)
+        self._samples[tiles], self._lengths[tiles] = samples, lengths
+        if changed.any():  # in new memory: the last ones are still being enlarged
+            self.planes = self._as_planes(self._samples)
+        return changed.reshape(self._signatures.shape)
 
-    def planes(self, frame: Frame) -> tuple[np.ndarray, ...]:
-        """What is shown, as large as `frame`."""
-        return tuple(
-            plane[: like.shape[0], : like.shape[1]] for plane, like in zip(self._planes, frame.planes, strict=True)
-        )
+    def noise(self, samples: np.ndarray, number: int) -> tuple[np.ndarray, ...]:
+        """What a frame with these samples has beyond what is shown of it, as planes."""
+        return self._as_planes(noise_of(samples, self._samples, self._lengths, number))
+
+    def _as_planes(self, samples: np.ndarray) -> tuple[np.ndarray, ...]:
+        planes = self._signatures.planes(samples)
+        return tuple(plane[:rows, :columns] for plane, (rows, columns) in zip(planes, self._sizes, strict=True))
 
 
 class _Runs:
@@ -133,7 +135,7 @@ class _Runs:
     def __init__(self, signatures: Signatures, least: float, window: int) -> None:
         self.decided = 0
         self._signatures, self._least, self._window = signatures, least, window
-        self._samples: deque[np.ndarray] = deque()  # of the frames not asked for yet, and of the one before them
+        self._samples: deque[np.ndarray] = deque()  # of the frames not asked for yet
         self._asked = 0
         size = signatures.tiles, signatures.length
         self._mean = np.zeros(size, np.float32)  # of the signatures of a run's first frames
@@ -162,12 +164,13 @@ class _Runs:
         if self._frames:
             self._decide(None)
 
-    def beginning(self) -> tuple[np.ndarray, np.ndarray]:
-        """(tiles [n], their means [n, samples of a tile]) of the runs that begin with the next frame, the first at first."""
+    def next(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Of the next frame, the first at first: its samples, and of the runs that begin with it: (tiles [n], means
+        [n, samples of a tile], of how many frames they are [n])."""
         running = np.flatnonzero(self._begun == self._asked)
         found = [*self._ended.pop(self._asked, []), (running, self._length[running])]
         tiles, lengths = (np.concatenate(parts) for parts in zip(*found))
-        means = np.empty((len(tiles), self._samples[0].shape[1]), self._samples[0].dtype)
+        means = np.empty((len(tiles), self._signatures.depth), self._signatures.dtype)
         for length in np.unique(lengths):
             which = lengths == length
             total = np.zeros((which.sum(), means.shape[1]), np.uint32)
@@ -175,8 +178,7 @@ class _Runs:
                 total += self._samples[number][tiles[which]]
             means[which] = (total + length // 2) // length
         self._asked += 1
-        self._samples.popleft()
-        return tiles, means
+        return self._samples.popleft(), tiles, means, lengths
 
     def _decide(self, following: np.ndarray | None) -> None:
         planes, signature = self._frames.popleft()
@@ -206,29 +208,34 @@ class _Runs:
         limits = np.square(self._limits(signature, spread) * spread[:, None])
         score = np.empty(len(spread), np.float32)
         for part in self._parts():
-            limit = self._room(0, part)
-            for group, squared in zip(self._signatures.groups, limits[part].T):
-                columns = slice(group.first, group.end)
-                np.add(self._edges[part, columns], squared[:, None], out=limit[:, columns])
-            np.sqrt(limit, out=limit)
+            limit = self._limit_squared(part, limits, self._room(0, part))
             now = np.subtract(signature[part], self._mean[part], out=self._room(1, part))
+            np.square(now, out=now)
             now /= limit
-            alone = np.maximum(now.max(1), -now.min(1))
-            if following is None:
-                score[part] = alone
-                continue
-            after = np.subtract(following[part], self._mean[part], out=self._room(2, part))
-            after /= limit
-            up, down = np.minimum(now, after, out=limit).max(1), np.maximum(now, after, out=after).min(1)
-            score[part] = np.maximum(alone / _ALONE, np.maximum(up, -down))
+            score[part] = now.max(1)
+        np.sqrt(score, out=score)
+        if following is not None:
+            score /= _ALONE
+            some = np.flatnonzero(score > _BESIDE / _ALONE)  # two agree on no more than one of them shows
+            limit = np.sqrt(self._limit_squared(some, limits, np.empty((len(some), self._signatures.length), np.float32)))
+            now, after = ((frame[some] - self._mean[some]) / limit for frame in (signature, following))
+            both = np.maximum(np.minimum(now, after).max(1), -np.maximum(now, after).min(1))
+            score[some] = np.maximum(score[some], both)
         changed = score > _CLEAR
         shape = self._signatures.shape
         around = cv2.dilate(changed.reshape(shape).astype(np.uint8), np.ones((3, 3), np.uint8)).ravel()
         return changed | ((around > 0) & (score > _BESIDE)) | self._fading(signature, following)
 
+    def _limit_squared(self, tiles: Any, limits: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """[n, length]: how far some tiles may be from their means, squared. limits: [tiles, groups], squared."""
+        for group, squared in zip(self._signatures.groups, limits[tiles].T):
+            columns = slice(group.first, group.end)
+            np.add(self._edges[tiles, columns], squared[:, None], out=out[:, columns])
+        return out
+
     def _limits(self, signature: np.ndarray, spread: np.ndarray) -> np.ndarray:
         """[tiles, groups] float32: what passes for noise in this frame, in levels."""
-        some = slice(None, None, _EACH)
+        some = slice(None, None, max(1, self._signatures.tiles // _ASKED))
         differences = np.abs(signature[some] - self._mean[some])
         levels = np.add.reduceat(differences, self._starts, axis=1) / self._sizes / spread[some, None]
         shade = np.digitize(self._luma(self._mean), _SHADES)

@@ -67,6 +67,7 @@ class Signatures:
         self.dtype, self._unit = format.dtype, 2.0 ** (format.bits - 8)
         shifts = [format.chroma_shift if i else (0, 0) for i in range(1 if format.family == "gray" else 3)]
         self.sides = [(TILE >> y, TILE >> x) for x, y in shifts]  # (rows, columns) of a tile in each plane
+        self.depth = sum(tall * wide for tall, wide in self.sides)  # samples of a tile, of all planes
         self.groups: list[Group] = []
         self.length = 0  # columns of a signature
         for i, (tall, wide) in enumerate(self.sides):
@@ -81,13 +82,17 @@ class Signatures:
 
     def samples(self, planes: Sequence[np.ndarray]) -> np.ndarray:
         """[tiles, samples of a tile in all planes], of the picture's dtype; beyond its sides the picture is mirrored."""
-        rows, columns = self.shape
-        found = np.empty((self.tiles, sum(tall * wide for tall, wide in self.sides)), self.dtype)
-        end = 0
-        for plane, (tall, wide) in zip(self._whole(planes), self.sides):
-            first, end = end, end + tall * wide
-            found[:, first:end].reshape(rows, columns, tall, wide)[:] = self._by_tile(plane)
+        found = np.empty((self.tiles, self.depth), self.dtype)
+        for plane, place in zip(self._whole(planes), self._places(found)):
+            place[:] = self._by_tile(plane)
         return found
+
+    def planes(self, samples: np.ndarray) -> list[np.ndarray]:
+        """The way back from `samples`, of any dtype: planes of whole tiles."""
+        return [
+            place.swapaxes(1, 2).reshape(self.shape[0] * tall, self.shape[1] * wide)
+            for place, (tall, wide) in zip(self._places(samples), self.sides)
+        ]
 
     def of(self, planes: Sequence[np.ndarray], out: np.ndarray | None = None) -> np.ndarray:
         """[tiles, length] float32, in levels of 255. out: where to write it."""
@@ -102,6 +107,14 @@ class Signatures:
         found = self._signatures(spread, out)
         found /= self._unit
         return found
+
+    def _places(self, samples: np.ndarray) -> list[np.ndarray]:
+        """Views of each plane's samples, [rows of tiles, columns of tiles, rows, columns]."""
+        ends = np.cumsum([tall * wide for tall, wide in self.sides])
+        return [
+            samples[:, end - tall * wide : end].reshape(*self.shape, tall, wide)
+            for end, (tall, wide) in zip(ends, self.sides)
+        ]
 
     def _whole(self, planes: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The planes, enlarged to whole tiles."""

@@ -10,7 +10,7 @@ from vidsr.backends.base import BackendSpec
 from vidsr.encode.encoder import EncodeSettings
 from vidsr.frames import SourceInfo, TimeRange
 from vidsr.mux.stitch import Keep
-from vidsr.reuse.stillness import Tolerance
+from vidsr.reuse.stillness import Stillness
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Job:
     batch_size: int = 1
     workers: int = 1
     decode_on_gpu: bool = False
-    reuse: Tolerance | None = None
+    reuse: Stillness | None = None
     restart: bool = False
     overwrite: bool = False
     check: bool = True

@@ -23,7 +23,7 @@ from vidsr.files import file_sha256
 from vidsr.frames import Frame, SourceInfo
 from vidsr.report import Report
 from vidsr.reuse.reuse import ReuseCounts, reuse
-from vidsr.reuse.stillness import Tolerance
+from vidsr.reuse.stillness import Stillness
 from vidsr.run.job import Job
 from vidsr.run.prefetch import prefetch
 from vidsr.run.segments import Segment, SegmentResult, segment_path
@@ -97,22 +97,22 @@ def segment_stages(
 @contextmanager
 def enlarged(
     info: SourceInfo, segment: Segment, backend: Backend, report: Report, batch_size: int = 1,
-    tolerance: Tolerance | None = None, decode_on_gpu: bool = False,
+    stillness: Stillness | None = None, decode_on_gpu: bool = False,
     backend_lock: AbstractContextManager[Any] | None = None, counts: ReuseCounts | None = None,
 ) -> Iterator[Iterator[Frame]]:  # fmt: skip
     """The stages before the encoder, composed: a segment's frames, enlarged; their threads end with the context.
 
-    tolerance: what counts as still and is reused; None: nothing. backend_lock: held while the backend is given work,
+    stillness: what counts as still and is reused; None: nothing. backend_lock: held while the backend is given work,
     where several segments are worked on at once. counts: counts what reuse comes to.
     """
     video = info.video
     decoded = decode(info.path, video, segment.start, segment.end, segment.seek, report, decode_on_gpu)
     decoded = prefetch(decoded, depth=8, name="decode")
     grouped = batches(decoded, batch_size, video.format, video.color)
-    if tolerance is None:
+    if stillness is None:
         upscaled = upscale(grouped, backend, backend_lock)
     else:
-        upscaled = reuse(grouped, backend, tolerance, backend_lock, counts)
+        upscaled = reuse(grouped, backend, stillness, backend_lock, counts)
     upscaled = prefetch(upscaled, depth=2, name="upscale")
     # Both by name: an error that lies about keeps the stages it came through, and with them their threads.
     with closing(decoded), closing(upscaled):

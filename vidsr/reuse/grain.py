@@ -1,0 +1,45 @@
+"""A source's own noise, laid over the result again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from vidsr.frames import PixelFormat
+
+_SHADES = 4  # of as many tiles each, in which noise is alike
+_LEAST = 2  # frames that a mean is taken of, for the rest to be noise
+
+
+def noise_of(samples: np.ndarray, shown: np.ndarray, lengths: np.ndarray, number: int) -> np.ndarray:
+    """[tiles, samples of a tile] float32: the noise of a frame.
+
+    samples: the frame as it came, shown: the means that are shown instead, both [tiles, samples of a tile]. lengths:
+    [tiles], how many frames each is the mean of. A mean that a frame is in has a part of its noise, so the rest is that
+    much too little. What moves is no mean and has no noise to be told: it gets that of a still tile about as bright.
+    number: of the frame, which decides of which one.
+    """
+    noise = np.subtract(samples, shown, dtype=np.float32)
+    known = lengths >= _LEAST
+    noise[known] *= np.sqrt(lengths[known] / (lengths[known] - 1)).astype(np.float32)[:, None]
+    givers, takers = np.flatnonzero(known), np.flatnonzero(~known)
+    if len(givers) and len(takers):
+        brightness = shown.mean(1)
+        givers = givers[np.argsort(brightness[givers], kind="stable")]
+        ranks = np.searchsorted(brightness[givers], brightness[takers])
+        reach = max(1, len(givers) // _SHADES // 2)
+        chosen = ranks + np.random.default_rng(number).integers(-reach, reach + 1, len(takers))
+        noise[takers] = noise[givers[np.clip(chosen, 0, len(givers) - 1)]]
+    return noise
+
+
+def overlaid(planes: Sequence[np.ndarray], noise: Sequence[np.ndarray], source: PixelFormat, result: PixelFormat) -> tuple[np.ndarray, ...]:
+    """`planes` of a result with `noise` [rows, columns] float32, of the source's planes and depth, enlarged over them."""
+    louder, most = np.float32(2.0 ** (result.bits - source.bits)), 2**result.bits - 1
+    found = list(planes)
+    for i, (plane, grain) in enumerate(zip(planes, noise)):  # a grey source has none of colour
+        large = cv2.resize(grain * louder, plane.shape[::-1], interpolation=cv2.INTER_CUBIC)
+        found[i] = np.clip(np.rint(plane + large), 0, most).astype(plane.dtype)
+    return tuple(found)

@@ -9,6 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import click
+
 from benchmarks.common.material import find_original, find_worn_original, worn_kind
 from benchmarks.reuse.film import Film, film
 from benchmarks.reuse.look import CROP, most_reuse, write_sheet
@@ -123,16 +125,31 @@ def _truth(truth: Truth, off: Film, result: Film, job: Job, effort: Effort, work
 def _draw(clip: Path, job: Job, off: Film, result: Film, truth: Truth | None, row: dict[str, Any], outputs: Outputs) -> None:
     """What is wanted of the pictures of a clip, in its last mode: where reuse does most, and where it does worst."""
     color = job.backend.result_color
-    if outputs.picture is not None and (example := find_example(result, job.backend.scale, color)):
-        write_picture(outputs.picture, example)
+    if outputs.picture is not None:
+        example = find_example(result, job.backend.scale, color)
+        if example is None:
+            click.echo(f"{clip.name}: no frame is new in part, and none is drawn", err=True)
+        else:
+            write_picture(outputs.picture, example)
     if outputs.look is None:
         return
-    worst = row["truth"]["luma"]["worst_tile"] if truth else row["against_off"]
     films = (truth.film if truth else None, off, result)
-    around = (max(0, worst["frame"] - 1), worst["x"] - CROP // 2, worst["y"] - CROP // 2)
-    words = f"{clip.name}, {row['mode']}"
-    write_sheet(outputs.look / f"{clip.stem}-most.png", most_reuse(off, result), films, color, f"{words}: where reuse takes away most change")
-    write_sheet(outputs.look / f"{clip.stem}-worst.png", around, films, color, f"{words}: around the worst tile")
+    sheets = {"most": (most_reuse(off, result), "where reuse takes away most change"), **_worst_places(row)}
+    for name, (where, words) in sheets.items():
+        write_sheet(outputs.look / f"{clip.stem}-{name}.png", where, films, color, f"{clip.name}, {row['mode']}: {words}")
+
+
+def _worst_places(row: dict[str, Any]) -> dict[str, tuple[tuple[int, int, int], str]]:
+    """Name of a sheet -> the first frame, x and y of a crop around it, and what is there."""
+    truth = row["truth"]
+    found = {"worst": [truth["luma"]["worst_tile"] if truth else row["against_off"]]}
+    if truth:
+        found |= {"frozen": truth["motion"]["missed"][:1], "late": truth["lateness"]["worst"][:1]}
+    words = {"worst": "around the worst tile", "frozen": "around what is frozen", "late": "around what has something late"}
+    return {
+        name: ((max(0, one["frame"] - 2), one["x"] - CROP // 2, one["y"] - CROP // 2), words[name])
+        for name, places in found.items() for one in places
+    }  # fmt: skip
 
 
 def _name_times(found: Any, times: list[float]) -> None:

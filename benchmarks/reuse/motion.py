@@ -31,7 +31,7 @@ DRAWN = 0.25  # of that way, further than the full result: something of another 
 APART = 2.0  # root mean square between the originals of two frames, so that telling which one it is means something
 # A source that nobody knows the original of: still is what changes by less than these on average over SPOT x SPOT and
 # by its root mean square in a tile. Film grain passes (3 to 4 levels), lines that move do not.
-SPOT, SPOT_STILL, GRAIN = 8, 2.0, 6.0
+SPOT, SPOT_STILL, GRAIN = 16, 2.0, 6.0
 WORST = 10  # places that are named
 
 _TINY = 1e-6  # squared levels, so that nothing is divided by 0

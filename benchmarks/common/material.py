@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
@@ -80,12 +80,20 @@ def clip_material(path: Path, original: Path | None, count: int, longer: bool = 
     check_size(path, original)
     if not longer and (length := read(original).length) != source.length:
         raise SourceError(f"{original}: has {length} frames and {path.name} {source.length}: not the same clip")
+    originals = tuple(load_originals(path, original, chosen, times))
+    return Material(source, chosen, batches, originals, original.name)
+
+
+def load_originals(clip: Path, original: Path, chosen: Sequence[int], times: Sequence[Fraction]) -> Iterator[np.ndarray]:
+    """Those frames of `original`, uint8 R'G'B' [H, W, 3]; `times`: of the clip's, in seconds from its first frame's.
+
+    SourceError when the original cannot be read, or its frames are not at the same times.
+    """
     frames, format, color, others = _pick(original, chosen)
     for i, time, other in zip(chosen, times, others):
         if abs(time - other) > APART:
-            raise SourceError(f"{original}: its frame {i} is at {float(other):.3f} s, that of {path.name} at {float(time):.3f} s: not the same clip")
-    originals = tuple(as_picture(frame.planes, format, color) for frame in frames)
-    return Material(source, chosen, batches, originals, original.name)
+            raise SourceError(f"{original}: its frame {i} is at {float(other):.3f} s, that of {clip.name} at {float(time):.3f} s: not the same clip")
+    return (as_picture(frame.planes, format, color) for frame in frames)
 
 
 def halved(material: Material) -> Material:

@@ -62,23 +62,32 @@ def default_folder() -> Path:
 
 def environment(folder: Path) -> Path:
     """The Python of the environment in `folder`, which is made where there is none. Unusable when it cannot be."""
-    python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    python = environment_python(folder)
     if not python.exists():
         _call([sys.executable, "-m", "venv", str(folder)], f"{folder}: no environment can be made there")
     return python
+
+
+def environment_python(folder: Path) -> Path:
+    return folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
 def install(python: Path, requirements: tuple[str, ...]) -> None:
     """Install what is missing of `requirements`, exactly those: none of the packages needs its other dependencies for
     what is done with it here. Unusable when that fails."""
     names = [requirement.split("==")[0] for requirement in requirements]
-    script = "from importlib.metadata import distributions as all\n"
-    script += "print(*(d.name.lower().replace('_', '-') + '==' + d.version for d in all()))"
-    there = _call([str(python), "-c", script], "the peers' environment does not work; delete it").split()
-    missing = [wanted for wanted in requirements if wanted not in there]
+    missing = not_installed(python, requirements)
     if missing:
         command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", *missing]
         _call(command, f"{', '.join(names)} cannot be installed (is there a network?)")
+
+
+def not_installed(python: Path, requirements: tuple[str, ...]) -> list[str]:
+    """Those of `requirements` that are missing. Unusable when the environment does not work."""
+    script = "from importlib.metadata import distributions as all\n"
+    script += "print(*(d.name.lower().replace('_', '-') + '==' + d.version for d in all()))"
+    there = _call([str(python), "-c", script], "the peers' environment does not work; delete it").split()
+    return [wanted for wanted in requirements if wanted not in there]
 
 
 def _call(command: list[str], problem: str) -> str:

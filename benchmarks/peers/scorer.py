@@ -9,13 +9,29 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.peers.folder import SCORER, Runner, environment, install
+from benchmarks.peers.folder import (
+    SCORER,
+    Runner,
+    Unusable,
+    environment,
+    environment_python,
+    install,
+    not_installed,
+)
 
 
 def open_scorer(folder: Path) -> Path:
     """The Python that scores, of the environment in `folder`, made and filled where it is not. Unusable when it cannot be."""
     python = environment(folder)
     install(python, SCORER)
+    return python
+
+
+def find_scorer(folder: Path) -> Path:
+    """The same, of an environment that has all it needs already. Unusable where it has not."""
+    python = environment_python(folder)
+    if not python.exists() or not_installed(python, SCORER):
+        raise Unusable("it is not installed; python -m benchmarks quality installs it")
     return python
 
 

@@ -9,7 +9,7 @@ from benchmarks.reuse.seconds import Instant, moving_frames, own_cost, ratios
 from benchmarks.speed.measure import in_turns
 from tests.benchmarks.reuse.drawn import moving_block
 from vidsr.reuse.reuse import ReuseCounts, reuse
-from vidsr.reuse.stillness import NARROWEST, Tolerance
+from vidsr.reuse.stillness import Stillness
 from vidsr.run.upscale import batches
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -27,7 +27,7 @@ def test_what_only_moves_gives_reuse_nothing():
     for kind in ("noise", "scattered"):
         frames = moving_frames(kind, 160, 96, 5)
         saved, backend = ReuseCounts(), Instant(160, 96, YUV420, 2, 8)
-        results = list(reuse(batches(frames, 1, YUV420, BT601), backend, NARROWEST, counts=saved))
+        results = list(reuse(batches(frames, 1, YUV420, BT601), backend, Stillness(0.5), counts=saved))
         assert saved.whole == len(results) == 5 and results[0].planes[0].shape == (192, 320)
     tiles = (frames[1].planes[0] == frames[0].planes[0]).reshape(6, 16, 10, 16).all((1, 3))
     assert 0.25 < tiles.mean() < 0.75
@@ -36,5 +36,5 @@ def test_what_only_moves_gives_reuse_nothing():
 def test_own_cost_leaves_the_threads_as_they_were():
     groups = list(batches(moving_block(3), 2, YUV420, BT601))
     before = cv2.getNumThreads(), torch.get_num_threads()
-    assert own_cost(groups, Tolerance(), Instant(8, 8, YUV420, 4, 2), 1) > 0
+    assert own_cost(groups, Stillness(), Instant(8, 8, YUV420, 4, 2), 1) > 0
     assert (cv2.getNumThreads(), torch.get_num_threads()) == before

@@ -17,7 +17,7 @@ from vidsr.choose.prepare import choose_reuse, prepare
 from vidsr.choose.samples import part_of, stretches
 from vidsr.frames import ColorSpec, PixelFormat, TimeRange
 from vidsr.report import Report
-from vidsr.reuse.stillness import Tolerance
+from vidsr.reuse.stillness import Stillness
 from vidsr.source.decode import decode
 from vidsr.source.probe import probe
 
@@ -50,10 +50,10 @@ def write_noisy_from(path, noisy, begin=0, seconds=8, keyframes=1):
 def test_noise_is_found_where_the_part_has_it(tmp_path, begin, keyframes, suffix):
     info = write_noisy_from(tmp_path / f"a{suffix}", 4, begin, keyframes=keyframes)
     noisy = choose_reuse(None, CPU, info, TimeRange())
-    assert noisy != Tolerance()
-    assert choose_reuse(None, CPU, info, TimeRange(0, 3)) == Tolerance()
-    assert choose_reuse(None, CPU, info, TimeRange(5, 7)) != Tolerance()
-    assert choose_reuse(None, CPU, info, TimeRange(2, 3.5)) == Tolerance()
+    assert noisy != Stillness()
+    assert choose_reuse(None, CPU, info, TimeRange(0, 3)) == Stillness()
+    assert choose_reuse(None, CPU, info, TimeRange(5, 7)) != Stillness()
+    assert choose_reuse(None, CPU, info, TimeRange(2, 3.5)) == Stillness()
 
 
 @pytest.mark.parametrize("begin", [0, TEN_HOURS])
@@ -125,7 +125,7 @@ def test_where_the_picture_changes_its_size_is_left_out(tmp_path):
     path = tmp_path / "a.ts"
     write_growing(path)
     info = probe(path)
-    assert isinstance(choose_reuse(None, CPU, info), Tolerance)
+    assert isinstance(choose_reuse(None, CPU, info), Stillness)
     options = Options(output=tmp_path / "b.mkv", scale=2, backend="nearest", preset="ultrafast", threads=1)
     job = prepare(path, options, Report())
     found = stretches(info, TimeRange(), SHARES, 6)

@@ -30,7 +30,7 @@ from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat
 from vidsr.models.checkpoint import load_generator
 from vidsr.models.other import Other
 from vidsr.reuse.reuse import ReuseCounts, reuse
-from vidsr.reuse.stillness import Tolerance
+from vidsr.reuse.stillness import Stillness
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WHEELS = sorted((ROOT / ".venv" / "wheels").glob("spandrel-*.whl"))
@@ -196,7 +196,7 @@ def test_still_frames_are_reused_and_others_computed_whole(spandrel, path, patch
     moved.planes[0][100:110, 200:210] += 40  # a corner of the picture: 1 % of it
     frames = [Frame(planes.planes, pts, 1) for pts, planes in enumerate((still, still, moved, moved, still))]
     saved = ReuseCounts()
-    results = list(reuse([batch(one) for one in frames], backend, Tolerance(), counts=saved))
+    results = list(reuse([batch(one) for one in frames], backend, Stillness(), counts=saved))
     assert (saved.frames, saved.whole, saved.computed_pixels) == (5, 3, 3 * 320 * 192)
     for source, result in zip(frames, results, strict=True):
         full = backend(batch(source)).frames[0]

@@ -23,11 +23,12 @@ from vidsr.models.checkpoint import save_generator
 from vidsr.report import Report
 from vidsr.reuse.rectangles import merged
 from vidsr.reuse.reuse import ReuseCounts, reuse
-from vidsr.reuse.stillness import NARROWEST, TILE, WIDEST, Tolerance, choose_tolerance
+from vidsr.reuse.signature import TILE
+from vidsr.reuse.stillness import Stillness, choose_noise
 from vidsr.run.pipeline import run
 from vidsr.run.upscale import upscale
 
-EXACT = Tolerance()
+EXACT, NOISY = Stillness(), Stillness(1.0)
 YUV = PixelFormat.from_name("yuv420p")
 
 
@@ -66,11 +67,11 @@ def background(width=160, height=96, seed=0):
     return 60 + 120 * cv2.GaussianBlur(noise, (0, 0), 3).clip(0, 1)
 
 
-def both(frames, tolerance, backend=None, format=YUV, size=1):
+def both(frames, stillness, backend=None, format=YUV, size=1):
     """(reused, full, ReuseCounts) results of the same frames."""
     backend = backend or on_cpu(format=format)
     saved = ReuseCounts()
-    got = list(reuse(grouped(frames, format, size), backend, tolerance, counts=saved))
+    got = list(reuse(grouped(frames, format, size), backend, stillness, counts=saved))
     return got, list(upscale(grouped(frames, format, size), backend)), saved
 
 
@@ -183,7 +184,7 @@ def test_a_thin_line_that_creeps(make, contrast):
         luma[10:80, int(x)] += contrast * (1 - part)
         luma[10:80, int(x) + 1] += contrast * part
 
-    got, full, saved = both(frames_of(still_with(line, 24)), WIDEST, make())
+    got, full, saved = both(frames_of(still_with(line, 24)), NOISY, make())
     if make is on_cpu:  # patches with their context are larger than such a picture
         assert saved.computed_pixels < 0.6 * saved.all_pixels
     bare = next(iter(upscale(grouped(frames_of([background()]), YUV), make()))).planes[0].astype(float)
@@ -200,7 +201,7 @@ def test_a_mouth():
         luma[20:80, 40:110] = 200
         luma[60 : 61 + i % 4, 70:78] = 60
 
-    got, full, saved = both(frames_of(still_with(mouth, 24)), WIDEST)
+    got, full, saved = both(frames_of(still_with(mouth, 24)), NOISY)
     assert saved.computed_pixels < 0.4 * saved.all_pixels
     assert min(worst_tile(a.planes[0], b.planes[0]) for a, b in zip(got, full)) >= 45
 
@@ -210,7 +211,7 @@ def test_changes_too_small_to_see_do_not_add_up(format):
     """A fade by a quarter of a level a frame: against the frame before it would never be noticed."""
     kind = PixelFormat.from_name(format)
     frames = frames_of([background() + i / 4 for i in range(60)], kind)
-    got, full, saved = both(frames, WIDEST, format=kind)
+    got, full, saved = both(frames, NOISY, format=kind)
     unit = 2.0 ** (kind.bits - 8)
     for a, b in zip(got, full):
         assert abs(a.planes[0].mean() - b.planes[0].mean()) <= 1.2 * unit
@@ -221,7 +222,7 @@ def test_changes_too_small_to_see_do_not_add_up(format):
 def test_a_slow_pan():
     wide = background(300, 96)
     lumas = [cv2.warpAffine(wide, np.float32([[1, 0, -i / 3], [0, 1, 0]]), (160, 96)) for i in range(30)]
-    got, full, _ = both(frames_of(lumas), WIDEST)
+    got, full, _ = both(frames_of(lumas), NOISY)
     assert min(worst_tile(a.planes[0], b.planes[0]) for a, b in zip(got, full)) >= 35
 
 
@@ -229,21 +230,21 @@ def test_a_slow_pan():
 def test_film_grain_is_computed_whole(make):
     generator = np.random.default_rng(0)
     frames = frames_of([background() + generator.normal(0, 5, (96, 160)) for _ in range(6)])
-    got, full, saved = both(frames, WIDEST, make())
+    got, full, saved = both(frames, NOISY, make())
     assert saved.whole == 6 and saved.computed_pixels == saved.all_pixels
     assert all(np.array_equal(p, q) for a, b in zip(got, full) for p, q in zip(a.planes, b.planes))
 
 
 def test_a_flash_leaves_nothing_behind():
     lumas = [background()] * 3 + [np.full((96, 160), 250.0)] + [background()] * 3
-    got, full, saved = both(frames_of(lumas), WIDEST)
+    got, full, saved = both(frames_of(lumas), NOISY)
     assert saved.whole == 3
     assert all(np.array_equal(p, q) for a, b in zip(got, full) for p, q in zip(a.planes, b.planes))
 
 
 def test_a_cut():
     lumas = [background(seed=1)] * 3 + [background(seed=2)] * 3
-    got, full, saved = both(frames_of(lumas), WIDEST)
+    got, full, saved = both(frames_of(lumas), NOISY)
     assert saved.whole == 2
     assert all(np.array_equal(p, q) for a, b in zip(got, full) for p, q in zip(a.planes, b.planes))
 
@@ -254,7 +255,7 @@ def test_what_decoded_with_errors_is_no_anchor(first):
     broken = background()
     broken[30:60, 40:90] = 128
     lumas = [background()] * first + [broken] + [background()] * 3
-    got, full, saved = both(frames_of(lumas, corrupt={first}), WIDEST)
+    got, full, saved = both(frames_of(lumas, corrupt={first}), NOISY)
     assert all(np.array_equal(p, q) for a, b in zip(got, full) for p, q in zip(a.planes, b.planes))
     assert got[first].corrupt and saved.whole == 2  # itself, and the first good one
 
@@ -336,11 +337,11 @@ def test_the_tolerance_follows_the_noise():
     assert choose_tolerance([clean], YUV) == EXACT
     assert choose_tolerance([], YUV) == choose_tolerance([clean[:1]], YUV) == EXACT
     little, more = choose_tolerance([noisy(0.15)], YUV), choose_tolerance([noisy(0.5)], YUV)
-    assert NARROWEST.mean <= little.mean <= more.mean <= WIDEST.mean
-    assert NARROWEST.most <= little.most <= more.most <= WIDEST.most
+    assert NARROWEST.mean <= little.mean <= more.mean <= NOISY.mean
+    assert NARROWEST.most <= little.most <= more.most <= NOISY.most
     assert more != little
     grain = choose_tolerance([noisy(6)], YUV)
-    assert grain.mean <= WIDEST.mean and grain.most <= WIDEST.most
+    assert grain.mean <= NOISY.mean and grain.most <= NOISY.most
 
 
 def test_the_tolerance_is_in_levels_of_255():

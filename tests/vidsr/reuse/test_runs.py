@@ -5,7 +5,6 @@ import tracemalloc
 from dataclasses import replace
 from itertools import count, islice
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -41,13 +40,14 @@ def errors(pictures, truth):
     return np.array([np.sqrt(by_tile((a - b) ** 2)) for a, b in zip(pictures, truth, strict=True)])
 
 
-def changes(frame, before):
-    """[rows, columns] bool: tiles that differ in any plane."""
-    found = None
-    for i, (a, b) in enumerate(zip(frame.planes, before.planes)):
-        x, y = (frame.planes[0].shape[1] // max(a.shape[1], 1), frame.planes[0].shape[0] // max(a.shape[0], 1)) if i else (1, 1)
-        differs = by_tile((a != b).astype(float), 16 // max(x, 1)) > 0
-        found = differs if found is None else found | differs
+def differing(frame, before, format):
+    """[rows, columns] bool: tiles of 16x16 luma samples that differ in any plane."""
+    rows, columns = (-(-length // 16) for length in frame.planes[0].shape)
+    found = np.zeros((rows, columns), bool)
+    for i, (plane, last) in enumerate(zip(frame.planes, before.planes, strict=True)):
+        x, y = format.chroma_shift if i else (0, 0)
+        for at_y, at_x in np.argwhere(plane != last):
+            found[at_y // (16 >> y), at_x // (16 >> x)] = True
     return found
 
 
@@ -95,7 +95,7 @@ def test_what_a_codec_leaves_of_a_still_scene_is_one_picture(codec):
     truth, clean = film(drawn.still, count=24)
     frames = coded(clean, name, **options)
     shown = shown_of(frames)
-    assert np.mean([one.changed for one in shown[1:]]) == 0
+    assert np.mean([one.changed for one in shown[1:]]) <= 0.002
     right = np.array([picture[0] for picture in truth])
     error, before = ((lumas(some) - right) ** 2 for some in ([one.frame for one in shown], frames))
     assert error.mean() <= 1.01 * before.mean()
@@ -125,7 +125,6 @@ def faults(truth, frames, shown):
     return float(excess.max()), ghost
 
 
-LAGS = "steep lines that move by a tenth to a quarter of a sample a frame are held for some frames"
 MOVING = {
     "line 15": drawn.line(15), "line 25": drawn.line(25), "line 60": drawn.line(60), "mouth": drawn.mouth,
     "eye": drawn.eye, "sparkles": drawn.sparkles, "rain": drawn.rain, "zoom": drawn.zoom, "pan": drawn.pan,
@@ -145,9 +144,255 @@ MARGINS = {"dissolve": 1.6}
     ],
     ids=["none", "white 1", "white 2", "blotchy 1", "blotchy 2", "by brightness", "alternating", "quantised"],
 )  # fmt: skip
-@pytest.mark.parametrize("scene", [*(set(MOVING) - {"zoom", "pan"})])
+@pytest.mark.parametrize("scene", [name for name in MOVING if name not in ("zoom", "pan")])
 def test_what_moves_is_followed(scene, noise):
     truth, frames = film(MOVING[scene], noise, 24)
     excess, ghost = faults(truth, frames, shown_of(frames))
     assert excess <= MARGINS.get(scene, 0.85)
     assert ghost < 0.5
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("scene", ["line 60", "mouth", "eye", "sparkles", "rain", "combs", "fade by 1", "dissolve"])
+def test_what_moves_is_followed_after_a_codec(scene, codec):
+    name, options = CODECS[codec]
+    truth, clean = film(MOVING[scene], count=24)
+    frames = coded(clean, name, **options)
+    excess, ghost = faults(truth, frames, shown_of(frames))
+    assert excess <= MARGINS.get(scene, 0.85)
+    assert ghost < 0.5
+
+
+@pytest.mark.xfail(strict=True, reason="steep lines that move by 0.1 to 0.25 samples a frame are held for some frames")
+@pytest.mark.parametrize("noise", [drawn.none, white(1)], ids=["none", "white 1"])
+@pytest.mark.parametrize("scene", ["zoom", "pan"])
+def test_slow_camera_moves_are_followed(scene, noise):
+    truth, frames = film(MOVING[scene], noise, 24)
+    excess, ghost = faults(truth, frames, shown_of(frames))
+    assert excess <= 2
+    assert ghost < 0.5
+
+
+@pytest.mark.parametrize("sigma", [0, 2])
+@pytest.mark.parametrize("scene", ["zoom", "pan"])
+def test_slow_camera_moves_do_not_freeze(scene, sigma):
+    """However slow: at the end each tile is nearer to where it is than to where it was ten frames before."""
+    truth, frames = film(MOVING[scene], white(sigma), 40)
+    found = shown_of(frames)
+    for i in range(10, 40):
+        here, there = (np.sqrt(by_tile((found[i].frame.planes[0] - truth[j][0]) ** 2)) for j in (i, i - 10))
+        apart = np.sqrt(by_tile((truth[i][0] - truth[i - 10][0]) ** 2))
+        assert (here < there)[apart >= 1.5 * APART].all()
+
+
+# What is not to be mixed
+
+
+def sides(shown, here, there):
+    """[rows, columns]: how much of the way from `here` to `there` each tile is."""
+    way = there - here
+    return by_tile((shown - here) * way) / np.maximum(by_tile(way**2), 1)
+
+
+@pytest.mark.parametrize("noise", [drawn.none, white(2), drawn.blotchy(2)], ids=["none", "white", "blotchy"])
+def test_nothing_goes_over_a_cut(noise):
+    cut = 9
+    one, other = drawn.ground(seed=1), drawn.ground(seed=2)[::-1, ::-1]
+    truth, frames = film(lambda i: one if i < cut else other, noise, 20)
+    for i, shown in enumerate(shown_of(frames)):
+        here, there = (one, other) if i < cut else (other, one)
+        far = by_tile((other - one) ** 2) >= 100
+        assert np.abs(sides(shown.frame.planes[0], here, there)[far]).max() <= (0.01 if noise is drawn.none else 0.12)
+        if noise is drawn.none:
+            assert all(np.array_equal(p, q) for p, q in zip(shown.frame.planes, frames[i].planes))
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_flash_is_shown_and_leaves_nothing(length):
+    quiet, bright = drawn.ground(), np.full((HEIGHT, WIDTH), 235.0, np.float32)
+    flash = range(10, 10 + length)
+    truth, frames = film(lambda i: bright if i in flash else quiet, white(1), 20)
+    for i, shown in enumerate(shown_of(frames)):
+        here, there = (bright, quiet) if i in flash else (quiet, bright)
+        assert np.abs(sides(shown.frame.planes[0], here, there)).max() <= 0.01
+
+
+@pytest.mark.parametrize("places", [{0}, {7}, {7, 8, 9}, {19}, set(range(20))])
+def test_what_decoded_with_errors_is_shown_as_it_came_and_is_in_no_mean(places):
+    _, frames = film(drawn.still, white(2), 20)
+    gray = tuple(np.full_like(plane, 9) for plane in frames[0].planes)
+    broken = [replace(f, planes=gray, corrupt=True) if i in places else f for i, f in enumerate(frames)]
+    shown = shown_of(broken)
+    good = [f for i, f in enumerate(frames) if i not in places]
+    without = iter(shown_of(good) if good else [])
+    for i, one in enumerate(shown):
+        if i in places:
+            assert one.frame is broken[i] and one.changed is None and not one.noise
+        else:
+            same = next(without)
+            assert all(np.array_equal(p, q) for p, q in zip(one.frame.planes, same.frame.planes))
+            assert np.array_equal(one.changed, same.changed)
+
+
+def test_all_noise_is_no_worse_than_it_came():
+    truth, frames = film(drawn.still, white(20), 20)
+    shown = shown_of(frames)
+    right = np.array([picture[0] for picture in truth])
+    found, came = ((lumas(some) - right) ** 2 for some in ([one.frame for one in shown], frames))
+    assert len(shown) == 20 and found.mean() <= came.mean()
+    assert np.mean([one.changed for one in shown]) > 0.9
+
+
+def test_frames_twice_with_other_noise():
+    """As conversions of 24 frames a second to 30 make them: the mouth moves with its own frame."""
+    order = [i * 4 // 5 for i in range(25)]
+    truth, frames = film(lambda i: drawn.mouth(3 * order[i]), white(1.5), 25)
+    excess, ghost = faults(truth, frames, shown_of(frames))
+    assert excess <= 0.85 and ghost < 0.1
+
+
+# Time and memory
+
+
+def pulled(frames, window, grain=False):
+    """[(frames taken of the source, frames given)] each time one is given, and when the end has come."""
+    taken, found = 0, []
+
+    def source():
+        nonlocal taken
+        for frame in frames:
+            taken += 1
+            yield frame
+
+    height, width = frames[0].planes[0].shape
+    for given, _ in enumerate(without_noise(source(), width, height, YUV, Stillness(1.0, window, grain)), 1):
+        found.append((taken, given))
+    return found
+
+
+@pytest.mark.parametrize("window", [1, 4, 24])
+def test_no_more_than_the_window_is_looked_ahead(window):
+    _, frames = film(drawn.mouth, white(1), 40)
+    found = pulled(frames, window)
+    assert all(taken - given <= window + 1 for taken, given in found)
+    assert found[-1] == (40, 40)
+    assert found[0][0] <= window + 2
+
+
+def test_frames_with_errors_do_not_pile_up():
+    """A live stream that breaks and stays broken still comes."""
+    _, frames = film(drawn.still, white(1), 60)
+    broken = [replace(frame, corrupt=i >= 10) for i, frame in enumerate(frames)]
+    found = pulled(broken, 4)
+    assert max(taken - given for taken, given in found) <= 3 * 4
+    assert found[-1] == (60, 60)
+
+
+def test_a_broken_stream_that_comes_back_is_shown_as_before():
+    _, frames = film(drawn.mouth, white(1), 60)
+    broken = [replace(frame, corrupt=10 <= i < 40) for i, frame in enumerate(frames)]
+    shown = shown_of(broken, Stillness(1.0, 4))
+    assert [one.frame.pts for one in shown] == [frame.pts for frame in frames]
+    assert [one.changed is None for one in shown] == [frame.corrupt for frame in broken]
+    truth = lumas([frame for frame in film(drawn.mouth, count=60)[1]])
+    assert errors(lumas([one.frame for one in shown]), truth).max() <= 1.3
+
+
+def test_a_window_of_one_shows_each_frame_as_it_came_or_the_one_before():
+    _, frames = film(drawn.mouth, white(1), 24)
+    shown = shown_of(frames, Stillness(1.0, 1))
+    for i, one in enumerate(shown):
+        own = differing(one.frame, frames[i], YUV)
+        kept = differing(one.frame, shown[i - 1].frame, YUV) if i else np.ones_like(own)
+        assert not (own & kept).any()
+
+
+def test_an_endless_stream_takes_no_more_memory():
+    """Runs that are over are forgotten, also those longer than the window."""
+    random = np.random.default_rng(0)
+    noise = [random.normal(0, 1, (64, 64)) for _ in range(7)]
+
+    def source():
+        for i in count():
+            luma = (100 + 50 * (i // 4 % 2) + noise[i % 7]).round().astype(np.uint8)
+            yield Frame((luma,), i, 1)
+
+    shown = without_noise(source(), 64, 64, PixelFormat.from_name("gray"), Stillness(1.0, 2))
+    tracemalloc.start()
+    try:
+        kept = []
+        for _ in range(2):
+            for _ in islice(shown, 300):
+                pass
+            gc.collect()
+            kept.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert kept[1] - kept[0] < 5000
+
+
+# It depends on the frames and on nothing else
+
+
+@pytest.mark.parametrize("name, width, height", [("gray", 16, 100), ("gray10le", 9, 40), ("yuv420p", 16, 16), ("gbrp", 5, 3)])
+def test_what_is_given_stays_as_it_was_given(name, width, height):
+    """Frames are still being enlarged when the next ones come."""
+    format = PixelFormat.from_name(name)
+    _, frames = film(lambda i: np.full((height, width), 60.0 + 20 * i, np.float32), count=6, format=format)
+    shown = shown_of(frames, Stillness(1.0, 2), format)
+    for one, frame in zip(shown, frames, strict=True):
+        assert all(np.array_equal(p, q) for p, q in zip(one.frame.planes, frame.planes))
+
+
+def test_a_segment_depends_on_its_own_frames_only():
+    """Whatever else is worked on between, and before."""
+    _, frames = film(drawn.mouth, drawn.blotchy(1), 30)
+    _, others = film(drawn.rain, white(3), 30)
+    alone = shown_of(frames[10:])
+    shown_of(frames)
+    one = without_noise(iter(frames[10:]), WIDTH, HEIGHT, YUV, NOISY)
+    other = without_noise(iter(others), WIDTH, HEIGHT, YUV, NOISY)
+    between = [pair[0] for pair in zip(one, other)]
+    for a, b in zip(alone, between, strict=True):
+        assert np.array_equal(a.changed, b.changed)
+        assert all(np.array_equal(p, q) for p, q in zip(a.frame.planes, b.frame.planes))
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_whatever_comes_is_told_truly(data):
+    """Shapes, types, times and counts are the source's; what is said to have changed has, and nothing else."""
+    name = data.draw(st.sampled_from(["yuv420p", "yuv420p10le", "yuv422p", "yuv444p10le", "gray", "gray10le", "gbrp"]))
+    format = PixelFormat.from_name(name)
+    width, height = data.draw(st.integers(1, 150)), data.draw(st.integers(1, 150))
+    random = np.random.default_rng(data.draw(st.integers(0, 99)))
+    sigma = data.draw(st.sampled_from([0, 0.5, 2]))
+    stillness = Stillness(data.draw(st.sampled_from([0.5, 1.0])), data.draw(st.integers(1, 6)), data.draw(st.booleans()))
+    unit, frames, luma = 2.0 ** (format.bits - 8), [], np.full((height, width), 120.0)
+    for i in range(data.draw(st.integers(0, 9))):
+        if data.draw(st.booleans()):
+            x, y = random.integers(0, width), random.integers(0, height)
+            luma = luma.copy()
+            luma[y : y + random.integers(1, 30), x : x + random.integers(1, 30)] = random.integers(20, 230)
+        planes = [plane + random.normal(0, 1, plane.shape) * sigma for plane in drawn.coloured(luma, format)]
+        frames.append(
+            Frame(drawn.as_planes(planes, format), data.draw(st.integers(0, 9)) + 10 * i, i, data.draw(st.integers(0, 9)) == 0)
+        )
+    kept = [tuple(plane.copy() for plane in frame.planes) for frame in frames]
+    shown = list(without_noise(iter(frames), width, height, format, stillness))
+    assert [(one.frame.pts, one.frame.duration, one.frame.corrupt) for one in shown] == [
+        (frame.pts, frame.duration, frame.corrupt) for frame in frames
+    ]
+    assert all(np.array_equal(p, q) for frame, planes in zip(frames, kept) for p, q in zip(frame.planes, planes))
+    last = None
+    for one in shown:
+        assert [plane.shape for plane in one.frame.planes] == list(format.plane_shapes(width, height))
+        assert all(plane.dtype == format.dtype and plane.max() < 256 * unit for plane in one.frame.planes)
+        if one.frame.corrupt:
+            assert one.changed is None
+            continue
+        assert one.changed.shape == (-(-height // 16), -(-width // 16))
+        if stillness.grain:
+            assert [(plane.shape, plane.dtype) for plane in one.noise] == [(p.shape, np.float32) for p in one.frame.planes]
+        assert one.changed.all() if last is None else np.array_equal(one.changed, differing(one.frame, last, format))
+        last = one.frame

@@ -24,7 +24,7 @@ import numpy as np
 
 from vidsr.frames import Frame, PixelFormat
 from vidsr.reuse.grain import noise_of
-from vidsr.reuse.signature import PATCH, Signatures
+from vidsr.reuse.signature import PAIR, PATCH, TILE, Signatures
 from vidsr.reuse.stillness import Stillness
 
 _CLEAR, _BESIDE = 1.4, 0.75  # times what passes for noise: a change, and a change beside one
@@ -34,6 +34,10 @@ _SHADES = (80.0, 160.0)  # levels of luma between dark, medium and bright tiles,
 _FEWEST = 20  # tiles as bright as each other that tell their noise
 _ASKED = 300  # tiles that are asked for their noise, about
 _AT_ONCE = 128  # tiles
+_SURE = 4.0  # times the noise, that what is explained as a movement has to be
+_LEAST_NOISE = 0.3  # levels
+_MOVED = 0.07  # samples by which noise seems to move lines
+_LEAST_SLOPES = 60.0  # squared levels a sample, summed over a tile, below which its lines are noise
 _MEAN_TO_SIGMA = 1.2533  # of a normal distribution: its deviation over the mean of its absolute values
 
 
@@ -204,7 +208,7 @@ class _Runs:
 
     def _ending(self, signature: np.ndarray, following: np.ndarray | None) -> np.ndarray:
         """[tiles] bool: whose run ends with the frame before the one with this signature."""
-        loud, limits = self._noise(signature)
+        loud, limits, noise = self._noise(signature)
         score = np.empty(len(loud), np.float32)
         for part in self._parts():
             now = np.subtract(signature[part], self._mean[part], out=self._room(0, part))
@@ -213,6 +217,7 @@ class _Runs:
             now /= np.add(self._edges[part], limits, out=self._room(1, part))
             score[part] = now.max(1)
         np.sqrt(score, out=score)
+        motion = self._motion(signature, following, loud, noise)
         if following is not None:
             score /= _ALONE
             some = np.flatnonzero(score > _BESIDE / _ALONE)  # two agree on no more than one of them shows
@@ -220,12 +225,37 @@ class _Runs:
             now, after = ((frame[some] - self._mean[some]) / limit for frame in (signature, following))
             both = np.maximum(np.minimum(now, after).max(1), -np.maximum(now, after).min(1))
             score[some] = np.maximum(score[some], both)
+        np.maximum(score, motion, out=score)
         changed = score > _CLEAR
         shape = self._signatures.shape
         around = cv2.dilate(changed.reshape(shape).astype(np.uint8), np.ones((3, 3), np.uint8)).ravel()
         return changed | ((around > 0) & (score > _BESIDE)) | self._fading(signature, following)
 
-    def _noise(self, signature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _motion(self, signature: np.ndarray, following: np.ndarray | None, loud: np.ndarray, noise: float) -> np.ndarray:
+        """[tiles]: how far the lines of a tile are moved, in units of _MOVED: what both frames agree on.
+
+        By least squares from the gradients (Lucas and Kanade 1981), all of a tile as one; towards 0 where there are none.
+        """
+        pairs = next(group for group in self._signatures.groups if group.kind is PAIR)
+        part = slice(pairs.first, pairs.end)
+        mean = self._mean[:, part]
+        cells = mean.reshape(-1, TILE // 2, TILE // 2)
+        down, right = (slope.reshape(mean.shape) / 2 for slope in np.gradient(cells, axis=(1, 2)))  # of a sample
+        a, b, c = (np.einsum("ij,ij->i", one, other) for one, other in ((right, right), (right, down), (down, down)))
+        a, c = a + _LEAST_SLOPES, c + _LEAST_SLOPES
+        ways, scores = [], []
+        for frame in (signature, following):
+            if frame is not None:
+                difference = (frame[:, part] - mean) / loud
+                x, y = (np.einsum("ij,ij->i", difference, slope) for slope in (right, down))
+                way = np.stack([c * x - b * y, a * y - b * x]) / (a * c - b * b)
+                explained = np.sqrt(np.maximum(way[0] * x + way[1] * y, 0))  # of the difference
+                ways.append(way)
+                scores.append(np.minimum(np.hypot(*way) / _MOVED, explained / (_SURE * noise)))
+        together = np.sum(ways[0] * ways[-1], axis=0) > 0
+        return np.where(together, np.minimum(scores[0], scores[-1]), 0)
+
+    def _noise(self, signature: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         """What passes for noise in this frame: how loud it is in each tile, [tiles, 1], and the square of what passes
         where that is 1, [length], in levels."""
         # A mean of few frames has noise of its own.
@@ -239,7 +269,8 @@ class _Runs:
             alike = shade[some] == which
             if alike.sum() >= _FEWEST:
                 loud[shade == which] *= np.median(self._limits(levels[alike]) / usual)
-        return loud[:, None], np.square(np.repeat(usual, self._sizes.astype(int)))
+        limits = np.square(np.repeat(usual, self._sizes.astype(int)))
+        return loud[:, None], limits, max(float(np.median(levels[:, 0])), _LEAST_NOISE)
 
     def _limits(self, levels: np.ndarray) -> np.ndarray:
         """[groups] float32: what passes for noise where tiles have these levels of it [n, groups]."""

@@ -34,9 +34,9 @@ _SHADES = (80.0, 160.0)  # levels of luma between dark, medium and bright tiles,
 _FEWEST = 20  # tiles as bright as each other that tell their noise
 _ASKED = 300  # tiles that are asked for their noise, about
 _AT_ONCE = 128  # tiles
-_SURE = 4.0  # times the noise, that what is explained as a movement has to be
+_SURE = 5.0  # times the noise, that what is explained as a movement has to be
 _LEAST_NOISE = 0.3  # levels
-_MOVED = 0.07  # samples by which noise seems to move lines
+_MOVED = 0.05  # samples by which noise seems to move lines
 _LEAST_SLOPES = 60.0  # squared levels a sample, summed over a tile, below which its lines are noise
 _MEAN_TO_SIGMA = 1.2533  # of a normal distribution: its deviation over the mean of its absolute values
 

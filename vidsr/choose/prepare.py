@@ -33,6 +33,7 @@ from vidsr.source.nvcodec import decoder_missing
 from vidsr.source.probe import probe
 
 MOST_JOBS = 8  # chosen unasked
+LIVE_WINDOW = 6  # frames that a stream looks ahead: a player waits for them
 SAMPLED = 24  # frames that follow each other, to find out what counts as still
 FRAMES_HELD = 80  # of the result by a segment at work: about 70 in the encoder, which looks ahead, the rest before it
 
@@ -126,6 +127,8 @@ def decide(
     if options.grain and format.family != video.format.family:
         raise UsageError(f"--grain keep: not with --pixel-format {format.name}: the source is {video.format.name}")
     still = choose_reuse(options.reuse, spec, info, span, options.grain is not None)
+    if live and still:
+        still = replace(still, window=min(still.window, LIVE_WINDOW))
     batch = backend_kind(spec.name).batch_size
     job = Job(
         info, output, spec, settings, keep, span, batch, workers, on_gpu, still, options.restart, options.overwrite,

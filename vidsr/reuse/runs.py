@@ -24,16 +24,20 @@ import numpy as np
 
 from vidsr.frames import Frame, PixelFormat
 from vidsr.reuse.grain import noise_of
-from vidsr.reuse.signature import PATCH, Signatures
+from vidsr.reuse.signature import PAIR, PATCH, TILE, Signatures
 from vidsr.reuse.stillness import Stillness
 
 _CLEAR, _BESIDE = 1.4, 0.75  # times what passes for noise: a change, and a change beside one
 _ALONE = 1.4  # times as much, where the next frame does not agree
 _FADE = 0.5  # levels by which most of 5x5 tiles are brighter or darker
 _SHADES = (80.0, 160.0)  # levels of luma between dark, medium and bright tiles, whose noise differs
-_FEWEST = 40  # tiles as bright as each other that tell their noise
-_ASKED = 400  # tiles that are asked for their noise, about
+_FEWEST = 20  # tiles as bright as each other that tell their noise
+_ASKED = 300  # tiles that are asked for their noise, about
 _AT_ONCE = 128  # tiles
+_SURE = 5.0  # times the noise, that what is explained as a movement has to be
+_LEAST_NOISE = 0.3  # levels
+_MOVED = 0.05  # samples by which noise seems to move lines
+_LEAST_SLOPES = 60.0  # squared levels a sample, summed over a tile, below which its lines are noise
 _MEAN_TO_SIGMA = 1.2533  # of a normal distribution: its deviation over the mean of its absolute values
 
 
@@ -142,11 +146,11 @@ class _Runs:
         self._edges = np.zeros(size, np.float32)  # how far edges may move, squared
         self._frames: deque[tuple[Sequence[np.ndarray], np.ndarray]] = deque()  # (planes, signature) still to decide
         self._spare = [np.empty(size, np.float32) for _ in range(2)]
-        self._contrasts = np.empty(size, np.float32)
-        self._rooms = [np.empty((_AT_ONCE, signatures.length), np.float32) for _ in range(3)]
+        self._rooms = [np.empty((_AT_ONCE, signatures.length), np.float32) for _ in range(2)]
         self._starts = [group.first for group in signatures.groups]
         self._sizes = np.array([group.end - group.first for group in signatures.groups], np.float32)
-        self._factors = np.repeat([group.edge for group in signatures.groups], self._sizes.astype(int)).astype(np.float32)
+        edges = [group.edge for group in signatures.groups]
+        self._factors = np.repeat(edges, self._sizes.astype(int)).astype(np.float32)
         # Of each tile, the frame that its run began with and how many its mean is of; of ended runs, both by the former.
         self._begun = np.zeros(signatures.tiles, int)
         self._length = np.zeros(signatures.tiles, int)
@@ -171,12 +175,13 @@ class _Runs:
         found = [*self._ended.pop(self._asked, []), (running, self._length[running])]
         tiles, lengths = (np.concatenate(parts) for parts in zip(*found))
         means = np.empty((len(tiles), self._signatures.depth), self._signatures.dtype)
+        total_of = np.uint16 if self._signatures.dtype == np.uint8 else np.uint32
         for length in np.unique(lengths):
             which = lengths == length
-            total = np.zeros((which.sum(), means.shape[1]), np.uint32)
+            total = np.full((which.sum(), means.shape[1]), length // 2, total_of)
             for number in range(length):
                 total += self._samples[number][tiles[which]]
-            means[which] = (total + length // 2) // length
+            means[which] = total // total_of(length)
         self._asked += 1
         return self._samples.popleft(), tiles, means, lengths
 
@@ -184,12 +189,12 @@ class _Runs:
         planes, signature = self._frames.popleft()
         number, self.decided = self.decided, self.decided + 1
         ends = self._ending(signature, following) if number else np.ones(self._signatures.tiles, bool)
+        ended = np.flatnonzero(ends)
         if number:
-            over = np.flatnonzero(ends)
-            for first in np.unique(self._begun[over]):
-                tiles = over[self._begun[over] == first]
+            for first in np.unique(self._begun[ended]):
+                tiles = ended[self._begun[ended] == first]
                 self._ended[int(first)].append((tiles, self._length[tiles]))
-        self._begun[ends], self._length[ends] = number, 0
+        self._begun[ended], self._length[ended] = number, 0
         grows = self._length < self._window
         self._length[grows] += 1
         share = np.where(grows, 1 / self._length, 0).astype(np.float32)[:, None]
@@ -197,56 +202,80 @@ class _Runs:
             step = np.subtract(signature[part], self._mean[part], out=self._room(0, part))
             step *= share[part]
             self._mean[part] += step
-        if ends.any():
-            contrasts = self._signatures.contrasts(planes, self._contrasts)
-            self._edges[ends] = np.square(contrasts[ends] * self._factors)
+        if len(ended):
+            self._edges[ended] = np.square(self._signatures.contrasts(planes, ended) * self._factors)
         self._spare.append(signature)
 
     def _ending(self, signature: np.ndarray, following: np.ndarray | None) -> np.ndarray:
         """[tiles] bool: whose run ends with the frame before the one with this signature."""
-        spread = np.sqrt(1 + 1 / self._length).astype(np.float32)  # of a frame and a mean, over that of a frame alone
-        limits = np.square(self._limits(signature, spread) * spread[:, None])
-        score = np.empty(len(spread), np.float32)
+        loud, limits, noise = self._noise(signature)
+        score = np.empty(len(loud), np.float32)
         for part in self._parts():
-            limit = self._limit_squared(part, limits, self._room(0, part))
-            now = np.subtract(signature[part], self._mean[part], out=self._room(1, part))
+            now = np.subtract(signature[part], self._mean[part], out=self._room(0, part))
+            now /= loud[part]
             np.square(now, out=now)
-            now /= limit
+            now /= np.add(self._edges[part], limits, out=self._room(1, part))
             score[part] = now.max(1)
         np.sqrt(score, out=score)
+        motion = self._motion(signature, following, loud, noise)
         if following is not None:
             score /= _ALONE
             some = np.flatnonzero(score > _BESIDE / _ALONE)  # two agree on no more than one of them shows
-            limit = np.sqrt(self._limit_squared(some, limits, np.empty((len(some), self._signatures.length), np.float32)))
+            limit = np.sqrt(self._edges[some] + limits) * loud[some]
             now, after = ((frame[some] - self._mean[some]) / limit for frame in (signature, following))
             both = np.maximum(np.minimum(now, after).max(1), -np.maximum(now, after).min(1))
             score[some] = np.maximum(score[some], both)
+        np.maximum(score, motion, out=score)
         changed = score > _CLEAR
         shape = self._signatures.shape
         around = cv2.dilate(changed.reshape(shape).astype(np.uint8), np.ones((3, 3), np.uint8)).ravel()
         return changed | ((around > 0) & (score > _BESIDE)) | self._fading(signature, following)
 
-    def _limit_squared(self, tiles: Any, limits: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """[n, length]: how far some tiles may be from their means, squared. limits: [tiles, groups], squared."""
-        for group, squared in zip(self._signatures.groups, limits[tiles].T):
-            columns = slice(group.first, group.end)
-            np.add(self._edges[tiles, columns], squared[:, None], out=out[:, columns])
-        return out
+    def _motion(self, signature: np.ndarray, following: np.ndarray | None, loud: np.ndarray, noise: float) -> np.ndarray:
+        """[tiles]: how far the lines of a tile are moved, in units of _MOVED: what both frames agree on.
 
-    def _limits(self, signature: np.ndarray, spread: np.ndarray) -> np.ndarray:
-        """[tiles, groups] float32: what passes for noise in this frame, in levels."""
+        By least squares from the gradients (Lucas and Kanade 1981), all of a tile as one; towards 0 where there are none.
+        """
+        pairs = next(group for group in self._signatures.groups if group.kind is PAIR)
+        part = slice(pairs.first, pairs.end)
+        mean = self._mean[:, part]
+        cells = mean.reshape(-1, TILE // 2, TILE // 2)
+        down, right = (slope.reshape(mean.shape) / 2 for slope in np.gradient(cells, axis=(1, 2)))  # of a sample
+        a, b, c = (np.einsum("ij,ij->i", one, other) for one, other in ((right, right), (right, down), (down, down)))
+        a, c = a + _LEAST_SLOPES, c + _LEAST_SLOPES
+        ways, scores = [], []
+        for frame in (signature, following):
+            if frame is not None:
+                difference = (frame[:, part] - mean) / loud
+                x, y = (np.einsum("ij,ij->i", difference, slope) for slope in (right, down))
+                way = np.stack([c * x - b * y, a * y - b * x]) / (a * c - b * b)
+                explained = np.sqrt(np.maximum(way[0] * x + way[1] * y, 0))  # of the difference
+                ways.append(way)
+                scores.append(np.minimum(np.hypot(*way) / _MOVED, explained / (_SURE * noise)))
+        together = np.sum(ways[0] * ways[-1], axis=0) > 0
+        return np.where(together, np.minimum(scores[0], scores[-1]), 0)
+
+    def _noise(self, signature: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """What passes for noise in this frame: how loud it is in each tile, [tiles, 1], and the square of what passes
+        where that is 1, [length], in levels."""
+        # A mean of few frames has noise of its own.
+        loud = np.sqrt(1 + 1 / self._length).astype(np.float32)
         some = slice(None, None, max(1, self._signatures.tiles // _ASKED))
         differences = np.abs(signature[some] - self._mean[some])
-        levels = np.add.reduceat(differences, self._starts, axis=1) / self._sizes / spread[some, None]
+        levels = _MEAN_TO_SIGMA * np.add.reduceat(differences, self._starts, axis=1) / self._sizes / loud[some, None]
+        usual = self._limits(levels)
         shade = np.digitize(self._luma(self._mean), _SHADES)
-        limits = np.empty((len(shade), len(self._sizes)), np.float32)
-        for which in range(len(_SHADES) + 1):
+        for which in np.unique(shade):
             alike = shade[some] == which
-            noise = _MEAN_TO_SIGMA * np.median(levels[alike] if alike.sum() >= _FEWEST else levels, axis=0)
-            limits[shade == which] = [
-                group.limit(float(sigma), self._least) for group, sigma in zip(self._signatures.groups, noise)
-            ]
-        return limits
+            if alike.sum() >= _FEWEST:
+                loud[shade == which] *= np.median(self._limits(levels[alike]) / usual)
+        limits = np.square(np.repeat(usual, self._sizes.astype(int)))
+        return loud[:, None], limits, max(float(np.median(levels[:, 0])), _LEAST_NOISE)
+
+    def _limits(self, levels: np.ndarray) -> np.ndarray:
+        """[groups] float32: what passes for noise where tiles have these levels of it [n, groups]."""
+        limits = [g.limit(float(level), self._least) for g, level in zip(self._signatures.groups, np.median(levels, axis=0))]
+        return np.array(limits, np.float32)
 
     def _fading(self, signature: np.ndarray, following: np.ndarray | None) -> np.ndarray:
         """[tiles] bool: where most tiles around are brighter, or darker, than their means, in both frames."""

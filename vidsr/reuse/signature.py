@@ -31,8 +31,8 @@ class Kind:
     edge: float
 
 
-PAIR, SPOT = Kind(6.5, 4.0, 6.0, 0.06), Kind(5.5, 1.6, 3.3, 0.03)
-LINE, PATCH = Kind(5.7, 2.2, 4.2, 0.04), Kind(5.0, 1.0, 1.8, 0.02)
+PAIR, SPOT = Kind(6.5, 4.0, 5.5, 0.04), Kind(5.5, 1.6, 3.0, 0.02)
+LINE, PATCH = Kind(5.7, 2.2, 3.8, 0.03), Kind(5.0, 1.0, 1.6, 0.015)
 _COLOUR, _COLOUR_EDGE = 0.8, 2.0  # of that for the planes of colour, whose edges are half as sharp
 
 
@@ -64,7 +64,7 @@ class Signatures:
     def __init__(self, width: int, height: int, format: PixelFormat) -> None:
         self.shape = -(-height // TILE), -(-width // TILE)
         self.tiles = self.shape[0] * self.shape[1]
-        self.dtype, self._unit = format.dtype, 2.0 ** (format.bits - 8)
+        self.dtype, self.unit = format.dtype, 2.0 ** (format.bits - 8)
         shifts = [format.chroma_shift if i else (0, 0) for i in range(1 if format.family == "gray" else 3)]
         self.sides = [(TILE >> y, TILE >> x) for x, y in shifts]  # (rows, columns) of a tile in each plane
         self.depth = sum(tall * wide for tall, wide in self.sides)  # samples of a tile, of all planes
@@ -97,16 +97,34 @@ class Signatures:
     def of(self, planes: Sequence[np.ndarray], out: np.ndarray | None = None) -> np.ndarray:
         """[tiles, length] float32, in levels of 255. out: where to write it."""
         for plane, levels in zip(self._whole(planes), self._float):
-            np.multiply(plane, np.float32(1 / self._unit), out=levels, casting="unsafe", dtype=np.float32)
-        return self._signatures(self._float, out)
-
-    def contrasts(self, planes: Sequence[np.ndarray], out: np.ndarray | None = None) -> np.ndarray:
-        """[tiles, length] float32: of the same areas, how far neighbouring samples lie apart, in levels of 255."""
-        around = np.ones((3, 3), np.uint8)
-        spread = [cv2.subtract(cv2.dilate(plane, around), cv2.erode(plane, around)) for plane in self._whole(planes)]
-        found = self._signatures(spread, out)
-        found /= self._unit
+            np.multiply(plane, np.float32(1 / self.unit), out=levels, casting="unsafe", dtype=np.float32)
+        found = np.empty((self.tiles, self.length), np.float32) if out is None else out
+        groups = iter(self.groups)
+        for i, plane in enumerate(self._float):
+            pairs = self._mean(plane, 2, 2, i)
+            areas = [pairs, self._overlapping(pairs, 2, 2, i), self._overlapping(self._mean(pairs, 2, 2, i), 2, 2, i)]
+            if i == 0:
+                areas.append(self._overlapping(self._mean(plane, 4, 1, i), 2, 1, i))
+                areas.append(self._overlapping(self._mean(plane, 1, 4, i), 1, 2, i))
+            for area in areas:
+                group, tiled = next(groups), self._by_tile(area)
+                found[:, group.first : group.end].reshape(tiled.shape)[:] = tiled
         return found
+
+    def contrasts(self, planes: Sequence[np.ndarray], tiles: np.ndarray) -> np.ndarray:
+        """[n, length] float32: in the areas of some tiles [n], how far samples lie apart from their neighbours, levels."""
+        around = np.ones((3, 3), np.uint8)
+        found: list[np.ndarray] = []
+        for i, plane in enumerate(self._whole(planes)):
+            spread = cv2.subtract(cv2.dilate(plane, around), cv2.erode(plane, around))
+            every = self._by_tile(self._mean(spread, 2, 2, i))
+            pairs = every[tiles // self.shape[1], tiles % self.shape[1]].astype(np.float32) / self.unit
+            count, rows, columns = pairs.shape
+            across = pairs.reshape(count, rows, columns // 2, 2).mean(3)
+            down = pairs.reshape(count, rows // 2, 2, columns).mean(2)
+            areas = [pairs, pairs, across.reshape(count, rows // 2, 2, -1).mean(2)]
+            found += areas if i else [*areas, across.repeat(2, axis=1), down.repeat(2, axis=2)]
+        return np.concatenate([area.reshape(len(tiles), -1) for area in found], axis=1)
 
     def _places(self, samples: np.ndarray) -> list[np.ndarray]:
         """Views of each plane's samples, [rows of tiles, columns of tiles, rows, columns]."""
@@ -128,20 +146,6 @@ class Signatures:
         """A view, [rows of tiles, columns of tiles, rows, columns]."""
         rows, columns = self.shape
         return plane.reshape(rows, plane.shape[0] // rows, columns, plane.shape[1] // columns).swapaxes(1, 2)
-
-    def _signatures(self, planes: Sequence[np.ndarray], out: np.ndarray | None) -> np.ndarray:
-        found = np.empty((self.tiles, self.length), np.float32) if out is None else out
-        groups = iter(self.groups)
-        for i, plane in enumerate(planes):
-            pairs = self._mean(plane, 2, 2, i)
-            areas = [pairs, self._overlapping(pairs, 2, 2, i), self._overlapping(self._mean(pairs, 2, 2, i), 2, 2, i)]
-            if i == 0:
-                areas.append(self._overlapping(self._mean(plane, 4, 1, i), 2, 1, i))
-                areas.append(self._overlapping(self._mean(plane, 1, 4, i), 1, 2, i))
-            for area in areas:
-                group, tiled = next(groups), self._by_tile(area)
-                found[:, group.first : group.end].reshape(tiled.shape)[:] = tiled
-        return found
 
     def _mean(self, plane: np.ndarray, wide: int, tall: int, i: int) -> np.ndarray:
         """Means of areas side by side."""

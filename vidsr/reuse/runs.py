@@ -73,8 +73,8 @@ def without_noise(
 ) -> Iterator[Shown]:
     """`frames` in order, what stands still in them as the mean of its run.
 
-    A frame comes when `stillness.window` frames from it on are known, and no more are kept. Its planes may be shared with
-    those of the next ones: read them, do not write into them.
+    A frame comes when `stillness.window` frames from it on are known, and no more are kept, but for as many that decoded
+    with errors. Its planes may be shared with those of the next ones: read them, do not write into them.
     """
     signatures = Signatures(width, height, format)
     runs, picture = _Runs(signatures, stillness.noise, stillness.window), _Picture(signatures, width, height, format)
@@ -100,6 +100,9 @@ def without_noise(
         else:
             waiting.append(replace(frame, planes=()))  # its samples are kept
             runs.add(frame.planes)
+        if len(waiting) > 2 * stillness.window:  # so many with errors that nothing good is waited for
+            runs.finish()
+            yield from show(runs.decided)
         yield from show(runs.decided - stillness.window + 1)
     runs.finish()
     yield from show(runs.decided)
@@ -191,8 +194,9 @@ class _Runs:
         ends = self._ending(signature, following) if number else np.ones(self._signatures.tiles, bool)
         ended = np.flatnonzero(ends)
         if number:
-            for first in np.unique(self._begun[ended]):
-                tiles = ended[self._begun[ended] == first]
+            unasked = ended[self._begun[ended] >= self._asked]  # of the others the means are given already
+            for first in np.unique(self._begun[unasked]):
+                tiles = unasked[self._begun[unasked] == first]
                 self._ended[int(first)].append((tiles, self._length[tiles]))
         self._begun[ended], self._length[ended] = number, 0
         grows = self._length < self._window

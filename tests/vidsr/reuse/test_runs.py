@@ -61,8 +61,8 @@ def differing(frame, before, format):
         (white(1), 0.15, 0.0),
         (white(2), 0.1, 0.0),
         (white(3), 0.1, 0.0),
-        (drawn.blotchy(1), 0.15, 0.0),
-        (drawn.blotchy(2), 0.15, 0.02),
+        (drawn.blotchy(1), 0.2, 0.03),
+        (drawn.blotchy(2), 0.2, 0.03),
         (drawn.by_brightness(2), 0.1, 0.0),
         (drawn.alternating(1.5), 0.1, 0.0),
         (white(0.5, colour=4), 0.3, 0.0),
@@ -95,7 +95,7 @@ def test_what_a_codec_leaves_of_a_still_scene_is_one_picture(codec):
     truth, clean = film(drawn.still, count=24)
     frames = coded(clean, name, **options)
     shown = shown_of(frames)
-    assert np.mean([one.changed for one in shown[1:]]) <= 0.002
+    assert np.mean([one.changed for one in shown[1:]]) <= 0.006
     right = np.array([picture[0] for picture in truth])
     error, before = ((lumas(some) - right) ** 2 for some in ([one.frame for one in shown], frames))
     assert error.mean() <= 1.01 * before.mean()
@@ -328,7 +328,7 @@ def test_an_endless_stream_takes_no_more_memory():
             kept.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    assert kept[1] - kept[0] < 5000
+    assert kept[1] - kept[0] < 40_000  # a few bytes a frame for each tile would be 60 000
 
 
 # It depends on the frames and on nothing else

@@ -221,9 +221,11 @@ class _Runs:
             now /= np.add(self._edges[part], limits, out=self._room(1, part))
             score[part] = now.max(1)
         np.sqrt(score, out=score)
+        score /= _ALONE
         motion = self._motion(signature, following, loud, noise)
-        if following is not None:
-            score /= _ALONE
+        if following is None:
+            motion /= _ALONE
+        else:
             some = np.flatnonzero(score > _BESIDE / _ALONE)  # two agree on no more than one of them shows
             limit = np.sqrt(self._edges[some] + limits) * loud[some]
             now, after = ((frame[some] - self._mean[some]) / limit for frame in (signature, following))

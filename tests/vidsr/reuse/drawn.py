@@ -36,7 +36,7 @@ def coloured(luma: np.ndarray, format: PixelFormat = YUV) -> Picture:
     return planes
 
 
-# --- scenes: the luma of frame i ---------------------------------------------------------------------------------------
+# --- scenes: the luma of frame i -------------------------------------------------------------------------------------
 
 
 def still(i: int) -> np.ndarray:
@@ -95,15 +95,16 @@ def rain(i: int) -> np.ndarray:
 
 
 def warped(wide: np.ndarray, matrix: Sequence[Sequence[float]]) -> np.ndarray:
-    return np.asarray(cv2.warpAffine(wide, np.float32(matrix), (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT))
+    options = {"flags": cv2.INTER_CUBIC, "borderMode": cv2.BORDER_REFLECT}
+    return np.asarray(cv2.warpAffine(wide, np.float32(matrix), (WIDTH, HEIGHT), **options))
 
 
 def detailed(width: int = WIDTH) -> np.ndarray:
     """With outlines all over, as drawings have them."""
     luma, random = ground(width), np.random.default_rng(7)
     for _ in range(width // 8):
-        x, y = random.integers(0, width), random.integers(0, HEIGHT)
-        cv2.ellipse(luma, (int(x), int(y)), (int(random.integers(5, 30)), int(random.integers(5, 20))), int(random.integers(180)), 0, 300, 40.0, 1, cv2.LINE_AA)
+        x, y, wide, tall, turned = map(int, random.integers((0, 0, 5, 5, 0), (width, HEIGHT, 30, 20, 180)))
+        cv2.ellipse(luma, (x, y), (wide, tall), turned, 0, 300, 40.0, 1, cv2.LINE_AA)
     return luma
 
 
@@ -139,7 +140,7 @@ def combs(i: int) -> np.ndarray:
     return fields[0]
 
 
-# --- noise: of one plane -----------------------------------------------------------------------------------------------
+# --- noise: of one plane ---------------------------------------------------------------------------------------------
 
 Noise = Callable[[np.random.Generator, np.ndarray, int, int], np.ndarray]  # generator, plane, its index, frame
 
@@ -161,7 +162,11 @@ def blotchy(sigma: float) -> Noise:
 
 def by_brightness(sigma: float) -> Noise:
     """Three times as much in dark parts as in bright ones."""
-    return lambda random, plane, which, i: random.normal(0, 1, plane.shape) * sigma * np.interp(plane, (60, 190), (1.5, 0.5))
+
+    def make(random: np.random.Generator, plane: np.ndarray, which: int, i: int) -> np.ndarray:
+        return random.normal(0, 1, plane.shape) * sigma * np.interp(plane, (60, 190), (1.5, 0.5))
+
+    return make
 
 
 def alternating(sigma: float) -> Noise:
@@ -212,7 +217,8 @@ def coded(frames: Sequence[Frame], codec: str, **options: str) -> list[Frame]:
     for i, frame in enumerate(frames):
         picture = av.VideoFrame(width, height, "yuv420p")
         for plane, values in zip(picture.planes, frame.planes):
-            np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: len(values), : values.shape[1]] = values
+            rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+            rows[: values.shape[0], : values.shape[1]] = values
         picture.pts = i
         packets += encoder.encode(picture)
     packets += encoder.encode(None)
@@ -231,11 +237,12 @@ def coded(frames: Sequence[Frame], codec: str, **options: str) -> list[Frame]:
     return found
 
 
-# --- figures -----------------------------------------------------------------------------------------------------------
+# --- figures ---------------------------------------------------------------------------------------------------------
 
 
 def by_tile(plane: np.ndarray, side: int = 16) -> np.ndarray:
     """[rows, columns]: the mean of each tile."""
     rows, columns = -(-plane.shape[0] // side), -(-plane.shape[1] // side)
-    whole = np.pad(plane, ((0, rows * side - plane.shape[0]), (0, columns * side - plane.shape[1])), "symmetric")
+    below, beside = rows * side - plane.shape[0], columns * side - plane.shape[1]
+    whole = np.pad(plane, ((0, below), (0, beside)), "symmetric")
     return np.asarray(whole.reshape(rows, side, columns, side).mean((1, 3)))

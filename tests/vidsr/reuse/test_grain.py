@@ -62,13 +62,13 @@ def test_its_mean_over_time_is_the_result_without():
     _, frames = film(drawn.still, white(2), 24)
     with_grain, without = (of_all(enlarged(frames, grain=grain)) for grain in (True, False))
     assert np.abs(with_grain.mean(0) - without.mean(0)).max() <= 1  # by rounding
-    assert abs(with_grain.mean() - without.mean()) <= 0.02
+    assert abs(with_grain.mean() - without.mean()) <= 0.05
 
 
 @pytest.mark.parametrize("window", [4, 24])
 def test_it_stays_as_loud(window):
     """Also after the frames that the mean was taken of."""
-    truth, frames = film(drawn.still, drawn.blotchy(2), 48)
+    _, frames = film(drawn.still, drawn.blotchy(2), 48)
     grain = laid_over(frames, window=window)
     early, late = grain[:window].std(), grain[window:].std()
     assert late == pytest.approx(early, rel=0.1)

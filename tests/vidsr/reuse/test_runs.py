@@ -89,6 +89,12 @@ def test_what_stands_still_is_one_picture_with_less_noise(noise, quieter, restle
             assert all(p is q or np.array_equal(p, q) for p, q in zip(a.frame.planes, b.frame.planes))
 
 
+def test_the_last_frame_is_as_still_as_the_others():
+    """No other frame tells what of it is noise. Each segment has one."""
+    _, frames = film(drawn.still, drawn.blotchy(2), 12)
+    assert shown_of(frames)[-1].changed.mean() <= 0.03
+
+
 @pytest.mark.parametrize("codec", CODECS)
 def test_what_a_codec_leaves_of_a_still_scene_is_one_picture(codec):
     name, options = CODECS[codec]
@@ -163,13 +169,25 @@ def test_what_moves_is_followed_after_a_codec(scene, codec):
     assert ghost < 0.5
 
 
-@pytest.mark.xfail(strict=True, reason="steep lines that move by 0.1 to 0.25 samples a frame are held for some frames")
-@pytest.mark.parametrize("noise", [drawn.none, white(1)], ids=["none", "white 1"])
-@pytest.mark.parametrize("scene", ["zoom", "pan"])
-def test_slow_camera_moves_are_followed(scene, noise):
+# Of these a tile with steep lines (contrast 130) is shown as it is one or two frames off, up to a quarter of a sample.
+CAMERA = {"zoom": 4.0, "pan": 3.5}
+
+
+@pytest.mark.parametrize("noise", [drawn.none, white(1), white(2), drawn.blotchy(1)], ids=["none", "1", "2", "blotchy"])
+@pytest.mark.parametrize("scene", CAMERA)
+def test_slow_camera_moves_are_followed_nearly(scene, noise):
     truth, frames = film(MOVING[scene], noise, 24)
     excess, ghost = faults(truth, frames, shown_of(frames))
-    assert excess <= 2
+    assert excess <= CAMERA[scene]
+    assert ghost <= 1.1
+
+
+@pytest.mark.xfail(strict=True, reason="tiles with steep lines are shown one or two frames off, a quarter of a sample")
+@pytest.mark.parametrize("scene", CAMERA)
+def test_slow_camera_moves_are_followed(scene):
+    truth, frames = film(MOVING[scene], white(1), 24)
+    excess, ghost = faults(truth, frames, shown_of(frames))
+    assert excess <= 1
     assert ghost < 0.5
 
 
@@ -198,7 +216,7 @@ def sides(shown, here, there):
 def test_nothing_goes_over_a_cut(noise):
     cut = 9
     one, other = drawn.ground(seed=1), drawn.ground(seed=2)[::-1, ::-1]
-    truth, frames = film(lambda i: one if i < cut else other, noise, 20)
+    _, frames = film(lambda i: one if i < cut else other, noise, 20)
     for i, shown in enumerate(shown_of(frames)):
         here, there = (one, other) if i < cut else (other, one)
         far = by_tile((other - one) ** 2) >= 100
@@ -211,7 +229,7 @@ def test_nothing_goes_over_a_cut(noise):
 def test_a_flash_is_shown_and_leaves_nothing(length):
     quiet, bright = drawn.ground(), np.full((HEIGHT, WIDTH), 235.0, np.float32)
     flash = range(10, 10 + length)
-    truth, frames = film(lambda i: bright if i in flash else quiet, white(1), 20)
+    _, frames = film(lambda i: bright if i in flash else quiet, white(1), 20)
     for i, shown in enumerate(shown_of(frames)):
         here, there = (bright, quiet) if i in flash else (quiet, bright)
         assert np.abs(sides(shown.frame.planes[0], here, there)).max() <= 0.01
@@ -254,7 +272,7 @@ def test_frames_twice_with_other_noise():
 # Time and memory
 
 
-def pulled(frames, window, grain=False):
+def pulled(frames, window):
     """[(frames taken of the source, frames given)] each time one is given, and when the end has come."""
     taken, found = 0, []
 
@@ -265,8 +283,8 @@ def pulled(frames, window, grain=False):
             yield frame
 
     height, width = frames[0].planes[0].shape
-    for given, _ in enumerate(without_noise(source(), width, height, YUV, Stillness(1.0, window, grain)), 1):
-        found.append((taken, given))
+    for _ in without_noise(source(), width, height, YUV, Stillness(1.0, window)):
+        found.append((taken, len(found) + 1))
     return found
 
 
@@ -294,7 +312,7 @@ def test_a_broken_stream_that_comes_back_is_shown_as_before():
     shown = shown_of(broken, Stillness(1.0, 4))
     assert [one.frame.pts for one in shown] == [frame.pts for frame in frames]
     assert [one.changed is None for one in shown] == [frame.corrupt for frame in broken]
-    truth = lumas([frame for frame in film(drawn.mouth, count=60)[1]])
+    truth = lumas(film(drawn.mouth, count=60)[1])
     assert errors(lumas([one.frame for one in shown]), truth).max() <= 1.3
 
 
@@ -334,7 +352,9 @@ def test_an_endless_stream_takes_no_more_memory():
 # It depends on the frames and on nothing else
 
 
-@pytest.mark.parametrize("name, width, height", [("gray", 16, 100), ("gray10le", 9, 40), ("yuv420p", 16, 16), ("gbrp", 5, 3)])
+@pytest.mark.parametrize(
+    "name, width, height", [("gray", 16, 100), ("gray10le", 9, 40), ("yuv420p", 16, 16), ("gbrp", 5, 3)]
+)
 def test_what_is_given_stays_as_it_was_given(name, width, height):
     """Frames are still being enlarged when the next ones come."""
     format = PixelFormat.from_name(name)
@@ -367,7 +387,8 @@ def test_whatever_comes_is_told_truly(data):
     width, height = data.draw(st.integers(1, 150)), data.draw(st.integers(1, 150))
     random = np.random.default_rng(data.draw(st.integers(0, 99)))
     sigma = data.draw(st.sampled_from([0, 0.5, 2]))
-    stillness = Stillness(data.draw(st.sampled_from([0.5, 1.0])), data.draw(st.integers(1, 6)), data.draw(st.booleans()))
+    least, window = data.draw(st.sampled_from([0.5, 1.0])), data.draw(st.integers(1, 6))
+    stillness = Stillness(least, window, grain=data.draw(st.booleans()))
     unit, frames, luma = 2.0 ** (format.bits - 8), [], np.full((height, width), 120.0)
     for i in range(data.draw(st.integers(0, 9))):
         if data.draw(st.booleans()):
@@ -375,9 +396,8 @@ def test_whatever_comes_is_told_truly(data):
             luma = luma.copy()
             luma[y : y + random.integers(1, 30), x : x + random.integers(1, 30)] = random.integers(20, 230)
         planes = [plane + random.normal(0, 1, plane.shape) * sigma for plane in drawn.coloured(luma, format)]
-        frames.append(
-            Frame(drawn.as_planes(planes, format), data.draw(st.integers(0, 9)) + 10 * i, i, data.draw(st.integers(0, 9)) == 0)
-        )
+        pts, corrupt = 10 * i + data.draw(st.integers(0, 9)), data.draw(st.integers(0, 9)) == 0
+        frames.append(Frame(drawn.as_planes(planes, format), pts, i, corrupt))
     kept = [tuple(plane.copy() for plane in frame.planes) for frame in frames]
     shown = list(without_noise(iter(frames), width, height, format, stillness))
     assert [(one.frame.pts, one.frame.duration, one.frame.corrupt) for one in shown] == [
@@ -393,6 +413,10 @@ def test_whatever_comes_is_told_truly(data):
             continue
         assert one.changed.shape == (-(-height // 16), -(-width // 16))
         if stillness.grain:
-            assert [(plane.shape, plane.dtype) for plane in one.noise] == [(p.shape, np.float32) for p in one.frame.planes]
-        assert one.changed.all() if last is None else np.array_equal(one.changed, differing(one.frame, last, format))
+            assert [noise.shape for noise in one.noise] == [plane.shape for plane in one.frame.planes]
+            assert all(noise.dtype == np.float32 for noise in one.noise)
+        differs = np.ones_like(one.changed) if last is None else differing(one.frame, last, format)
+        assert one.changed[differs].all()
+        # Beyond its sides a picture is mirrored, so a tile that has little of it changes with the one before it.
+        assert not (one.changed & ~differs)[: height // 16, : width // 16].any()
         last = one.frame

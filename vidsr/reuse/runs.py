@@ -36,6 +36,7 @@ _ASKED = 300  # tiles that are asked for their noise, about
 _AT_ONCE = 128  # tiles
 _SURE = 5.0  # times the noise, that what is explained as a movement has to be
 _LEAST_NOISE = 0.3  # levels
+_LEAST_MOTION = 0.35  # of what passes for noise, that a line which moves changes somewhere
 _MOVED = 0.05  # samples by which noise seems to move lines
 _LEAST_SLOPES = 60.0  # squared levels a sample, summed over a tile, below which its lines are noise
 _MEAN_TO_SIGMA = 1.2533  # of a normal distribution: its deviation over the mean of its absolute values
@@ -199,46 +200,50 @@ class _Runs:
         self._length[grows] += 1
         share = np.where(grows, 1 / self._length, 0).astype(np.float32)[:, None]
         for part in self._parts():
-            step = np.subtract(signature[part], self._mean[part], out=self._room(0, part))
-            step *= share[part]
-            self._mean[part] += step
+            if grows[part].any():
+                step = np.subtract(signature[part], self._mean[part], out=self._room(0, part))
+                step *= share[part]
+                self._mean[part] += step
         if len(ended):
             self._edges[ended] = np.square(self._signatures.contrasts(planes, ended) * self._factors)
         self._spare.append(signature)
 
     def _ending(self, signature: np.ndarray, following: np.ndarray | None) -> np.ndarray:
         """[tiles] bool: whose run ends with the frame before the one with this signature."""
-        loud, limits, noise = self._noise(signature)
+        luma = self._luma(self._mean)
+        loud, limits, noise = self._noise(signature, luma)
         score = np.empty(len(loud), np.float32)
         for part in self._parts():
             now = np.subtract(signature[part], self._mean[part], out=self._room(0, part))
-            now /= loud[part]
             np.square(now, out=now)
             now /= np.add(self._edges[part], limits, out=self._room(1, part))
             score[part] = now.max(1)
-        np.sqrt(score, out=score)
-        motion = self._motion(signature, following, loud, noise)
+        score = np.sqrt(score) / loud
+        some = np.flatnonzero(score > _LEAST_MOTION)
+        motion = self._motion(some, signature, following, loud[some, None], noise)
         if following is not None:
             score /= _ALONE
-            some = np.flatnonzero(score > _BESIDE / _ALONE)  # two agree on no more than one of them shows
-            limit = np.sqrt(self._edges[some] + limits) * loud[some]
-            now, after = ((frame[some] - self._mean[some]) / limit for frame in (signature, following))
+            more = np.flatnonzero(score > _BESIDE / _ALONE)  # two agree on no more than one of them shows
+            limit = np.sqrt(self._edges[more] + limits) * loud[more, None]
+            now, after = ((frame[more] - self._mean[more]) / limit for frame in (signature, following))
             both = np.maximum(np.minimum(now, after).max(1), -np.maximum(now, after).min(1))
-            score[some] = np.maximum(score[some], both)
-        np.maximum(score, motion, out=score)
+            score[more] = np.maximum(score[more], both)
+        score[some] = np.maximum(score[some], motion)
         changed = score > _CLEAR
         shape = self._signatures.shape
         around = cv2.dilate(changed.reshape(shape).astype(np.uint8), np.ones((3, 3), np.uint8)).ravel()
-        return changed | ((around > 0) & (score > _BESIDE)) | self._fading(signature, following)
+        return changed | ((around > 0) & (score > _BESIDE)) | self._fading(luma, signature, following)
 
-    def _motion(self, signature: np.ndarray, following: np.ndarray | None, loud: np.ndarray, noise: float) -> np.ndarray:
-        """[tiles]: how far the lines of a tile are moved, in units of _MOVED: what both frames agree on.
+    def _motion(
+        self, tiles: np.ndarray, signature: np.ndarray, following: np.ndarray | None, loud: np.ndarray, noise: float
+    ) -> np.ndarray:
+        """[n]: how far the lines of some tiles [n] are moved, in units of _MOVED: what both frames agree on.
 
         By least squares from the gradients (Lucas and Kanade 1981), all of a tile as one; towards 0 where there are none.
         """
         pairs = next(group for group in self._signatures.groups if group.kind is PAIR)
         part = slice(pairs.first, pairs.end)
-        mean = self._mean[:, part]
+        mean = self._mean[tiles, part]
         cells = mean.reshape(-1, TILE // 2, TILE // 2)
         down, right = (slope.reshape(mean.shape) / 2 for slope in np.gradient(cells, axis=(1, 2)))  # of a sample
         a, b, c = (np.einsum("ij,ij->i", one, other) for one, other in ((right, right), (right, down), (down, down)))
@@ -246,7 +251,7 @@ class _Runs:
         ways, scores = [], []
         for frame in (signature, following):
             if frame is not None:
-                difference = (frame[:, part] - mean) / loud
+                difference = (frame[tiles, part] - mean) / loud
                 x, y = (np.einsum("ij,ij->i", difference, slope) for slope in (right, down))
                 way = np.stack([c * x - b * y, a * y - b * x]) / (a * c - b * b)
                 explained = np.sqrt(np.maximum(way[0] * x + way[1] * y, 0))  # of the difference
@@ -255,40 +260,45 @@ class _Runs:
         together = np.sum(ways[0] * ways[-1], axis=0) > 0
         return np.where(together, np.minimum(scores[0], scores[-1]), 0)
 
-    def _noise(self, signature: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        """What passes for noise in this frame: how loud it is in each tile, [tiles, 1], and the square of what passes
-        where that is 1, [length], in levels."""
+    def _noise(self, signature: np.ndarray, luma: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """What passes for noise in this frame: how loud it is in each tile, [tiles], and the square of what passes where
+        that is 1, [length], in levels; and the noise of pairs of samples there. luma: of the means, [tiles]."""
         # A mean of few frames has noise of its own.
         loud = np.sqrt(1 + 1 / self._length).astype(np.float32)
         some = slice(None, None, max(1, self._signatures.tiles // _ASKED))
         differences = np.abs(signature[some] - self._mean[some])
         levels = _MEAN_TO_SIGMA * np.add.reduceat(differences, self._starts, axis=1) / self._sizes / loud[some, None]
         usual = self._limits(levels)
-        shade = np.digitize(self._luma(self._mean), _SHADES)
+        shade = np.digitize(luma, _SHADES)
         for which in np.unique(shade):
             alike = shade[some] == which
             if alike.sum() >= _FEWEST:
                 loud[shade == which] *= np.median(self._limits(levels[alike]) / usual)
         limits = np.square(np.repeat(usual, self._sizes.astype(int)))
-        return loud[:, None], limits, max(float(np.median(levels[:, 0])), _LEAST_NOISE)
+        return loud, limits, max(float(np.median(levels[:, 0])), _LEAST_NOISE)
 
     def _limits(self, levels: np.ndarray) -> np.ndarray:
         """[groups] float32: what passes for noise where tiles have these levels of it [n, groups]."""
-        limits = [g.limit(float(level), self._least) for g, level in zip(self._signatures.groups, np.median(levels, axis=0))]
+        middle = len(levels) // 2
+        usual = np.partition(levels, middle, axis=0)[middle]
+        limits = [g.limit(float(level), self._least) for g, level in zip(self._signatures.groups, usual)]
         return np.array(limits, np.float32)
 
-    def _fading(self, signature: np.ndarray, following: np.ndarray | None) -> np.ndarray:
-        """[tiles] bool: where most tiles around are brighter, or darker, than their means, in both frames."""
+    def _fading(self, luma: np.ndarray, signature: np.ndarray, following: np.ndarray | None) -> np.ndarray:
+        """[tiles] bool: where most tiles around are brighter, or darker, than their means, in both frames. luma: of the
+        means, [tiles]."""
         found = []
-        for luma in [self._luma(frame) for frame in (signature, following) if frame is not None]:
-            brighter = (luma - self._luma(self._mean)).reshape(self._signatures.shape)
-            found.append(cv2.medianBlur(brighter, 5).ravel() / (_FADE * self._least))
+        for frame in (signature, following):
+            if frame is not None:
+                brighter = (self._luma(frame) - luma).reshape(self._signatures.shape)
+                found.append(cv2.medianBlur(brighter, 5).ravel() / (_FADE * self._least))
         return np.asarray((np.min(found, 0) > 1) | (np.max(found, 0) < -1))
 
     def _luma(self, signature: np.ndarray) -> np.ndarray:
         """[tiles]: the mean luma."""
         group = next(group for group in self._signatures.groups if group.kind is PATCH)
-        return np.ascontiguousarray(signature[:, group.first : group.end].mean(1))
+        size = group.end - group.first
+        return np.asarray(signature[:, group.first : group.end] @ np.full(size, 1 / size, np.float32))
 
     def _parts(self) -> Iterator[slice]:
         """All tiles, so many at once that what is computed of them stays in the core's cache."""

@@ -1,10 +1,11 @@
 """Stretches of time in which nothing but noise changes, found for each tile of a video by itself.
 
-In such a run a tile is shown as the mean of its first frames, which has less noise than any of them, and stands still. A
-change ends the run: the next one begins with that very frame. What is a change is told from noise by
+In such a run a tile is shown as the mean of its first frames, which has less noise than any of them, and stands still.
+A change ends the run: the next one begins with that very frame. What is a change is told from noise by
 
-* its size in areas of several shapes (signature.py), against the noise that this very frame has, which is what most tiles
-  as bright show: so a codec that stores each second frame better than the first needs no care of its own;
+* its size in areas of several shapes (signature.py), against the noise that this very frame has, which is what most
+  tiles as bright show: so a codec that stores each second frame better than the first needs no care of its own;
+* a movement of lines, which is found where it is much smaller than the noise;
 * its lasting: what two following frames agree on need be less than what one alone shows;
 * its company: beside a clear change a smaller one is taken for one, too;
 * the mean over many tiles, for what gets brighter or darker slowly.
@@ -15,17 +16,12 @@ All that follows depends on the frames given, from the first one on, and on noth
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 
-from vidsr.frames import Frame, PixelFormat
-from vidsr.reuse.grain import noise_of
 from vidsr.reuse.signature import PAIR, PATCH, TILE, Signatures
-from vidsr.reuse.stillness import Stillness
 
 _CLEAR, _BESIDE = 1.4, 0.75  # times what passes for noise: a change, and a change beside one
 _ALONE = 1.4  # times as much, where the next frame does not agree
@@ -42,99 +38,7 @@ _LEAST_SLOPES = 60.0  # squared levels a sample, summed over a tile, below which
 _MEAN_TO_SIGMA = 1.2533  # of a normal distribution: its deviation over the mean of its absolute values
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A frame as it is to be enlarged.
-
-    changed: [rows, columns] bool, the tiles that differ from the last one's. None: it decoded with errors; it is shown as
-    it came, and nothing of it is taken over. noise: of each plane, what was taken out of it, float32; none: not asked for.
-    """
-
-    frame: Frame
-    changed: np.ndarray | None
-    noise: tuple[np.ndarray, ...] = ()
-
-
-def exactly(frames: Iterable[Frame], width: int, height: int, format: PixelFormat) -> Iterator[Shown]:
-    """Each of `frames` as it came; what differs from the frame before to the bit has changed."""
-    signatures = Signatures(width, height, format)
-    before: np.ndarray | None = None
-    for frame in frames:
-        if frame.corrupt:
-            yield Shown(frame, None)
-            continue
-        samples = signatures.samples(frame.planes)
-        changed = np.ones(signatures.tiles, bool) if before is None else (samples != before).any(1)
-        before = samples
-        yield Shown(frame, changed.reshape(signatures.shape))
-
-
-def without_noise(
-    frames: Iterable[Frame], width: int, height: int, format: PixelFormat, stillness: Stillness
-) -> Iterator[Shown]:
-    """`frames` in order, what stands still in them as the mean of its run.
-
-    A frame comes when `stillness.window` frames from it on are known, and no more are kept. Its planes may be shared with
-    those of the next ones: read them, do not write into them.
-    """
-    signatures = Signatures(width, height, format)
-    runs, picture = _Runs(signatures, stillness.noise, stillness.window), _Picture(signatures, width, height, format)
-    waiting: deque[Frame] = deque()
-    shown = 0  # frames without errors
-
-    def show(until: int) -> Iterator[Shown]:
-        nonlocal shown
-        while waiting and (waiting[0].corrupt or shown < until):
-            frame = waiting.popleft()
-            if frame.corrupt:
-                yield Shown(frame, None)
-                continue
-            samples, *begun = runs.next()
-            changed = picture.put(*begun)
-            noise = picture.noise(samples, shown) if stillness.grain else ()
-            shown += 1
-            yield Shown(replace(frame, planes=picture.planes), changed, noise)
-
-    for frame in frames:
-        if frame.corrupt:
-            waiting.append(frame)
-        else:
-            waiting.append(replace(frame, planes=()))  # its samples are kept
-            runs.add(frame.planes)
-        yield from show(runs.decided - stillness.window + 1)
-    runs.finish()
-    yield from show(runs.decided)
-
-
-class _Picture:
-    """What is shown, tile by tile. planes: the same as a frame has them."""
-
-    def __init__(self, signatures: Signatures, width: int, height: int, format: PixelFormat) -> None:
-        self._signatures, self._sizes = signatures, format.plane_shapes(width, height)
-        self._samples = np.zeros((signatures.tiles, signatures.depth), format.dtype)
-        self._lengths = np.zeros(signatures.tiles, int)
-        self.planes: tuple[np.ndarray, ...] = ()
-
-    def put(self, tiles: np.ndarray, samples: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Show `samples` [n, samples of a tile], means of `lengths` [n] frames, at `tiles` [n]; returns [rows, columns]
-        bool: where that differs from what was shown."""
-        changed = np.full(self._signatures.tiles, not self.planes)
-        changed[tiles] |= (self._samples[tiles] != samples).any(1)
-        self._samples[tiles], self._lengths[tiles] = samples, lengths
-        if changed.any():  # in new memory: the last ones are still being enlarged
-            self.planes = self._as_planes(self._samples)
-        return changed.reshape(self._signatures.shape)
-
-    def noise(self, samples: np.ndarray, number: int) -> tuple[np.ndarray, ...]:
-        """What a frame with these samples has beyond what is shown of it, as planes."""
-        return self._as_planes(noise_of(samples, self._samples, self._lengths, number))
-
-    def _as_planes(self, samples: np.ndarray) -> tuple[np.ndarray, ...]:
-        planes = self._signatures.planes(samples)
-        return tuple(plane[:rows, :columns] for plane, (rows, columns) in zip(planes, self._sizes, strict=True))
-
-
-class _Runs:
+class Runs:
     """The runs of all tiles. decided: frames of which it is known whether runs end with the frame before."""
 
     def __init__(self, signatures: Signatures, least: float, window: int) -> None:
@@ -152,7 +56,7 @@ class _Runs:
         self._sizes = np.array([group.end - group.first for group in signatures.groups], np.float32)
         edges = [group.edge for group in signatures.groups]
         self._factors = np.repeat(edges, self._sizes.astype(int)).astype(np.float32)
-        # Of each tile, the frame that its run began with and how many its mean is of; of ended runs, both by the former.
+        # Of each tile, the frame that its run began with and how many its mean is of; ended runs by that frame.
         self._begun = np.zeros(signatures.tiles, int)
         self._length = np.zeros(signatures.tiles, int)
         self._ended: defaultdict[int, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
@@ -239,7 +143,8 @@ class _Runs:
     ) -> np.ndarray:
         """[n]: how far the lines of some tiles [n] are moved, in units of _MOVED: what both frames agree on.
 
-        By least squares from the gradients (Lucas and Kanade 1981), all of a tile as one; towards 0 where there are none.
+        By least squares from the gradients (Lucas and Kanade 1981), all of a tile as one; towards 0 where there are
+        none.
         """
         pairs = next(group for group in self._signatures.groups if group.kind is PAIR)
         part = slice(pairs.first, pairs.end)
@@ -261,8 +166,8 @@ class _Runs:
         return np.where(together, np.minimum(scores[0], scores[-1]), 0)
 
     def _noise(self, signature: np.ndarray, luma: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        """What passes for noise in this frame: how loud it is in each tile, [tiles], and the square of what passes where
-        that is 1, [length], in levels; and the noise of pairs of samples there. luma: of the means, [tiles]."""
+        """What passes for noise in this frame: how loud it is in each tile, [tiles]; the square of what passes where
+        that is 1, [length], in levels; the noise of pairs of samples there. luma: of the means, [tiles]."""
         # A mean of few frames has noise of its own.
         loud = np.sqrt(1 + 1 / self._length).astype(np.float32)
         some = slice(None, None, max(1, self._signatures.tiles // _ASKED))

@@ -59,7 +59,7 @@ class Signatures:
     """Makes signatures of pictures of one size and format: a row of numbers for each tile, tiles row by row.
 
     shape: (rows, columns) of tiles; tiles: their number. groups: what the columns of a signature mean, luma's first.
-    length: of a signature; depth: samples of a tile, of all planes. unit: a level of 255, in samples' steps. Its methods
+    length: of a signature; depth: samples of a tile, of all planes. unit: a level of 255, in samples' steps. Methods
     write into memory of its own: use it from one thread at a time.
     """
 

@@ -51,11 +51,14 @@ class Runs:
         self._edges = np.zeros(size, np.float32)  # how far edges may move, squared
         self._frames: deque[tuple[Sequence[np.ndarray], np.ndarray]] = deque()  # (planes, signature) still to decide
         self._spare = [np.empty(size, np.float32) for _ in range(2)]
+        self._before = np.zeros(size, np.float32)  # the signature of the frame decided last
         self._rooms = [np.empty((_AT_ONCE, signatures.length), np.float32) for _ in range(2)]
         self._starts = [group.first for group in signatures.groups]
         self._sizes = np.array([group.end - group.first for group in signatures.groups], np.float32)
         edges = [group.edge for group in signatures.groups]
         self._factors = np.repeat(edges, self._sizes.astype(int)).astype(np.float32)
+        pairs = next(group for group in signatures.groups if group.kind is PAIR)
+        self._pairs = slice(pairs.first, pairs.end)  # of luma
         # Of each tile, the frame that its run began with and how many its mean is of; ended runs by that frame.
         self._begun = np.zeros(signatures.tiles, int)
         self._length = np.zeros(signatures.tiles, int)
@@ -95,22 +98,44 @@ class Runs:
         number, self.decided = self.decided, self.decided + 1
         ends = self._ending(signature, following) if number else np.ones(self._signatures.tiles, bool)
         ended = np.flatnonzero(ends)
+        begins = np.full(len(ended), number)
         if number:
-            for first in np.unique(self._begun[ended]):
-                tiles = ended[self._begun[ended] == first]
-                self._ended[int(first)].append((tiles, self._length[tiles]))
-        self._begun[ended], self._length[ended] = number, 0
-        grows = self._length < self._window
-        self._length[grows] += 1
-        share = np.where(grows, 1 / self._length, 0).astype(np.float32)[:, None]
+            begins -= self._sooner(ended, signature)
+            firsts = self._begun[ended]
+            for first in np.unique(firsts):
+                these = firsts == first
+                lengths = np.minimum(begins[these] - first, self._window)
+                self._ended[int(first)].append((ended[these], lengths))
+            two = ended[begins < number]
+            self._mean[two] = self._before[two]
+        self._begun[ended] = begins
+        lengths = number + 1 - self._begun
+        share = np.where(lengths <= self._window, 1 / lengths, 0).astype(np.float32)[:, None]
+        self._length = np.minimum(lengths, self._window)
         for part in self._parts():
-            if grows[part].any():
+            if share[part].any():
                 step = np.subtract(signature[part], self._mean[part], out=self._room(0, part))
                 step *= share[part]
                 self._mean[part] += step
         if len(ended):
             self._edges[ended] = np.square(self._signatures.contrasts(planes, ended) * self._factors)
-        self._spare.append(signature)
+        self._spare.append(self._before)
+        self._before = signature
+
+    def _sooner(self, tiles: np.ndarray, signature: np.ndarray) -> np.ndarray:
+        """[n]: 1 where the new run of some tiles [n] has begun with the frame before the one with this signature.
+
+        That is where that frame is nearer to this one than to the others of the old run, and where others have begun
+        around: of a change that the codec shows little by little, what the first frame has may have passed for noise.
+        """
+        part = self._pairs
+        before, length = self._before[tiles, part], self._length[tiles]
+        old = np.square(before - self._mean[tiles, part]).sum(1) * np.square(length / np.maximum(length - 1, 1))
+        new = np.square(before - signature[tiles, part]).sum(1)
+        begun = (self._begun == self.decided - 2).reshape(self._signatures.shape).astype(np.uint8)
+        beside = cv2.dilate(begun, np.ones((3, 3), np.uint8)).ravel()[tiles] > 0
+        possible = beside & (self._begun[tiles] < self.decided - 2) & (self._window > 1)
+        return (possible & (new < old)).astype(int)
 
     def _ending(self, signature: np.ndarray, following: np.ndarray | None) -> np.ndarray:
         """[tiles] bool: whose run ends with the frame before the one with this signature."""
@@ -146,8 +171,7 @@ class Runs:
         By least squares from the gradients (Lucas and Kanade 1981), all of a tile as one; towards 0 where there are
         none.
         """
-        pairs = next(group for group in self._signatures.groups if group.kind is PAIR)
-        part = slice(pairs.first, pairs.end)
+        part = self._pairs
         mean = self._mean[tiles, part]
         cells = mean.reshape(-1, TILE // 2, TILE // 2)
         down, right = (slope.reshape(mean.shape) / 2 for slope in np.gradient(cells, axis=(1, 2)))  # of a sample

@@ -47,11 +47,14 @@ def _nearest(values: np.ndarray, wanted: np.ndarray, count: int) -> np.ndarray:
     return low
 
 
-def overlaid(planes: Sequence[np.ndarray], noise: Sequence[np.ndarray], source: PixelFormat, result: PixelFormat) -> tuple[np.ndarray, ...]:
-    """`planes` of a result with `noise` [rows, columns] float32, of the source's planes and depth, enlarged over them."""
-    louder, most = np.float32(2.0 ** (result.bits - source.bits)), 2**result.bits - 1
+def overlaid(
+    planes: Sequence[np.ndarray], noise: Sequence[np.ndarray], source: PixelFormat, result: PixelFormat
+) -> tuple[np.ndarray, ...]:
+    """`planes` of a result with `noise` over them: [rows, columns] float32 each, of the source's size and depth."""
+    louder = np.float32(2.0 ** (result.bits - source.bits))
     found = list(planes)
     for i, (plane, grain) in enumerate(zip(planes, noise)):  # a grey source has none of colour
         large = cv2.resize(grain * louder, plane.shape[::-1], interpolation=cv2.INTER_CUBIC)
-        found[i] = np.clip(np.rint(plane + large), 0, most).astype(plane.dtype)
+        total = cv2.add(plane, large, dtype=cv2.CV_8U if plane.dtype == np.uint8 else cv2.CV_16U)  # never beyond 0
+        found[i] = total if result.bits in (8, 16) else np.minimum(total, 2**result.bits - 1)
     return tuple(found)

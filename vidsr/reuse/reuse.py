@@ -1,7 +1,7 @@
 """Only what moves is computed: the rest of a picture is taken from the last result that it has.
 
-Where a tile has changed (runs.py says which have), its result and that of all pixels it reaches is computed anew, from a
-piece with so much source around it that no seam shows.
+Where a tile has changed (runs.py says which have), its result and that of all pixels it reaches is computed anew, from
+a piece with so much source around it that no seam shows.
 
 State belongs to one call, so to one segment: what a segment's frames become does not depend on those before it.
 """
@@ -22,7 +22,7 @@ from vidsr.backends.base import Backend, Pending
 from vidsr.frames import Frame, FrameBatch, PixelFormat
 from vidsr.reuse.grain import overlaid
 from vidsr.reuse.rectangles import merged
-from vidsr.reuse.runs import Shown, exactly, without_noise
+from vidsr.reuse.shown import Shown, exactly, without_noise
 from vidsr.reuse.signature import TILE
 from vidsr.reuse.stillness import Stillness
 
@@ -104,7 +104,7 @@ def reuse(
 
 @dataclass
 class _Ordered:
-    """A batch, what is known of its frames, the pieces of each, and what was submitted for them: (pending, its index)."""
+    """A batch, what is known of its frames, the pieces of each, what was submitted for them: (pending, its index)."""
 
     batch: FrameBatch
     shown: Sequence[Shown]

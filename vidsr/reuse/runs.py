@@ -1,10 +1,11 @@
 """Stretches of time in which nothing but noise changes, found for each tile of a video by itself.
 
-In such a run a tile is shown as the mean of its first frames, which has less noise than any of them, and stands still. A
-change ends the run: the next one begins with that very frame. What is a change is told from noise by
+In such a run a tile is shown as the mean of its first frames, which has less noise than any of them, and stands still.
+A change ends the run: the next one begins with that very frame. What is a change is told from noise by
 
-* its size in areas of several shapes (signature.py), against the noise that this very frame has, which is what most tiles
-  as bright show: so a codec that stores each second frame better than the first needs no care of its own;
+* its size in areas of several shapes (signature.py), against the noise that this very frame has, which is what most
+  tiles as bright show: so a codec that stores each second frame better than the first needs no care of its own;
+* a movement of lines, which is found where it is much smaller than the noise;
 * its lasting: what two following frames agree on need be less than what one alone shows;
 * its company: beside a clear change a smaller one is taken for one, too;
 * the mean over many tiles, for what gets brighter or darker slowly.
@@ -15,17 +16,12 @@ All that follows depends on the frames given, from the first one on, and on noth
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 
-from vidsr.frames import Frame, PixelFormat
-from vidsr.reuse.grain import noise_of
 from vidsr.reuse.signature import PAIR, PATCH, TILE, Signatures
-from vidsr.reuse.stillness import Stillness
 
 _CLEAR, _BESIDE = 1.4, 0.75  # times what passes for noise: a change, and a change beside one
 _ALONE = 1.4  # times as much, where the next frame does not agree
@@ -36,107 +32,13 @@ _ASKED = 300  # tiles that are asked for their noise, about
 _AT_ONCE = 128  # tiles
 _SURE = 5.0  # times the noise, that what is explained as a movement has to be
 _LEAST_NOISE = 0.3  # levels
+_LEAST_MOTION = 0.35  # of what passes for noise, that a line which moves changes somewhere
 _MOVED = 0.05  # samples by which noise seems to move lines
 _LEAST_SLOPES = 60.0  # squared levels a sample, summed over a tile, below which its lines are noise
 _MEAN_TO_SIGMA = 1.2533  # of a normal distribution: its deviation over the mean of its absolute values
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A frame as it is to be enlarged.
-
-    changed: [rows, columns] bool, the tiles that differ from the last one's. None: it decoded with errors; it is shown as
-    it came, and nothing of it is taken over. noise: of each plane, what was taken out of it, float32; none: not asked for.
-    """
-
-    frame: Frame
-    changed: np.ndarray | None
-    noise: tuple[np.ndarray, ...] = ()
-
-
-def exactly(frames: Iterable[Frame], width: int, height: int, format: PixelFormat) -> Iterator[Shown]:
-    """Each of `frames` as it came; what differs from the frame before to the bit has changed."""
-    signatures = Signatures(width, height, format)
-    before: np.ndarray | None = None
-    for frame in frames:
-        if frame.corrupt:
-            yield Shown(frame, None)
-            continue
-        samples = signatures.samples(frame.planes)
-        changed = np.ones(signatures.tiles, bool) if before is None else (samples != before).any(1)
-        before = samples
-        yield Shown(frame, changed.reshape(signatures.shape))
-
-
-def without_noise(
-    frames: Iterable[Frame], width: int, height: int, format: PixelFormat, stillness: Stillness
-) -> Iterator[Shown]:
-    """`frames` in order, what stands still in them as the mean of its run.
-
-    A frame comes when `stillness.window` frames from it on are known, and no more are kept, but for as many that decoded
-    with errors. Its planes may be shared with those of the next ones: read them, do not write into them.
-    """
-    signatures = Signatures(width, height, format)
-    runs, picture = _Runs(signatures, stillness.noise, stillness.window), _Picture(signatures, width, height, format)
-    waiting: deque[Frame] = deque()
-    shown = 0  # frames without errors
-
-    def show(until: int) -> Iterator[Shown]:
-        nonlocal shown
-        while waiting and (waiting[0].corrupt or shown < until):
-            frame = waiting.popleft()
-            if frame.corrupt:
-                yield Shown(frame, None)
-                continue
-            samples, *begun = runs.next()
-            changed = picture.put(*begun)
-            noise = picture.noise(samples, shown) if stillness.grain else ()
-            shown += 1
-            yield Shown(replace(frame, planes=picture.planes), changed, noise)
-
-    for frame in frames:
-        if frame.corrupt:
-            waiting.append(frame)
-        else:
-            waiting.append(replace(frame, planes=()))  # its samples are kept
-            runs.add(frame.planes)
-        if len(waiting) > 2 * stillness.window:  # so many with errors that nothing good is waited for
-            runs.finish()
-            yield from show(runs.decided)
-        yield from show(runs.decided - stillness.window + 1)
-    runs.finish()
-    yield from show(runs.decided)
-
-
-class _Picture:
-    """What is shown, tile by tile. planes: the same as a frame has them."""
-
-    def __init__(self, signatures: Signatures, width: int, height: int, format: PixelFormat) -> None:
-        self._signatures, self._sizes = signatures, format.plane_shapes(width, height)
-        self._samples = np.zeros((signatures.tiles, signatures.depth), format.dtype)
-        self._lengths = np.zeros(signatures.tiles, int)
-        self.planes: tuple[np.ndarray, ...] = ()
-
-    def put(self, tiles: np.ndarray, samples: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Show `samples` [n, samples of a tile], means of `lengths` [n] frames, at `tiles` [n]; returns [rows, columns]
-        bool: where that differs from what was shown."""
-        changed = np.full(self._signatures.tiles, not self.planes)
-        changed[tiles] |= (self._samples[tiles] != samples).any(1)
-        self._samples[tiles], self._lengths[tiles] = samples, lengths
-        if changed.any():  # in new memory: the last ones are still being enlarged
-            self.planes = self._as_planes(self._samples)
-        return changed.reshape(self._signatures.shape)
-
-    def noise(self, samples: np.ndarray, number: int) -> tuple[np.ndarray, ...]:
-        """What a frame with these samples has beyond what is shown of it, as planes."""
-        return self._as_planes(noise_of(samples, self._samples, self._lengths, number))
-
-    def _as_planes(self, samples: np.ndarray) -> tuple[np.ndarray, ...]:
-        planes = self._signatures.planes(samples)
-        return tuple(plane[:rows, :columns] for plane, (rows, columns) in zip(planes, self._sizes, strict=True))
-
-
-class _Runs:
+class Runs:
     """The runs of all tiles. decided: frames of which it is known whether runs end with the frame before."""
 
     def __init__(self, signatures: Signatures, least: float, window: int) -> None:
@@ -149,12 +51,15 @@ class _Runs:
         self._edges = np.zeros(size, np.float32)  # how far edges may move, squared
         self._frames: deque[tuple[Sequence[np.ndarray], np.ndarray]] = deque()  # (planes, signature) still to decide
         self._spare = [np.empty(size, np.float32) for _ in range(2)]
+        self._before = np.zeros(size, np.float32)  # the signature of the frame decided last
         self._rooms = [np.empty((_AT_ONCE, signatures.length), np.float32) for _ in range(2)]
         self._starts = [group.first for group in signatures.groups]
         self._sizes = np.array([group.end - group.first for group in signatures.groups], np.float32)
         edges = [group.edge for group in signatures.groups]
         self._factors = np.repeat(edges, self._sizes.astype(int)).astype(np.float32)
-        # Of each tile, the frame that its run began with and how many its mean is of; of ended runs, both by the former.
+        pairs = next(group for group in signatures.groups if group.kind is PAIR)
+        self._pairs = slice(pairs.first, pairs.end)  # of luma
+        # Of each tile, the frame that its run began with and how many its mean is of; ended runs by that frame.
         self._begun = np.zeros(signatures.tiles, int)
         self._length = np.zeros(signatures.tiles, int)
         self._ended: defaultdict[int, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
@@ -193,58 +98,83 @@ class _Runs:
         number, self.decided = self.decided, self.decided + 1
         ends = self._ending(signature, following) if number else np.ones(self._signatures.tiles, bool)
         ended = np.flatnonzero(ends)
+        begins = np.full(len(ended), number)
         if number:
-            unasked = ended[self._begun[ended] >= self._asked]  # of the others the means are given already
-            for first in np.unique(self._begun[unasked]):
-                tiles = unasked[self._begun[unasked] == first]
-                self._ended[int(first)].append((tiles, self._length[tiles]))
-        self._begun[ended], self._length[ended] = number, 0
-        grows = self._length < self._window
-        self._length[grows] += 1
-        share = np.where(grows, 1 / self._length, 0).astype(np.float32)[:, None]
+            begins -= self._sooner(ended, signature)
+            firsts = self._begun[ended]
+            for first in np.unique(firsts[firsts >= self._asked]):  # of the others the means are given already
+                these = firsts == first
+                lengths = np.minimum(begins[these] - first, self._window)
+                self._ended[int(first)].append((ended[these], lengths))
+            two = ended[begins < number]
+            self._mean[two] = self._before[two]
+        self._begun[ended] = begins
+        lengths = number + 1 - self._begun
+        share = np.where(lengths <= self._window, 1 / lengths, 0).astype(np.float32)[:, None]
+        self._length = np.minimum(lengths, self._window)
         for part in self._parts():
-            step = np.subtract(signature[part], self._mean[part], out=self._room(0, part))
-            step *= share[part]
-            self._mean[part] += step
+            if share[part].any():
+                step = np.subtract(signature[part], self._mean[part], out=self._room(0, part))
+                step *= share[part]
+                self._mean[part] += step
         if len(ended):
             self._edges[ended] = np.square(self._signatures.contrasts(planes, ended) * self._factors)
-        self._spare.append(signature)
+        self._spare.append(self._before)
+        self._before = signature
+
+    def _sooner(self, tiles: np.ndarray, signature: np.ndarray) -> np.ndarray:
+        """[n]: 1 where the new run of some tiles [n] has begun with the frame before the one with this signature.
+
+        That is where that frame is nearer to this one than to the others of the old run, and where others have begun
+        around: of a change that the codec shows little by little, what the first frame has may have passed for noise.
+        """
+        part = self._pairs
+        before, length = self._before[tiles, part], self._length[tiles]
+        old = np.square(before - self._mean[tiles, part]).sum(1) * np.square(length / np.maximum(length - 1, 1))
+        new = np.square(before - signature[tiles, part]).sum(1)
+        begun = (self._begun == self.decided - 2).reshape(self._signatures.shape).astype(np.uint8)
+        beside = cv2.dilate(begun, np.ones((3, 3), np.uint8)).ravel()[tiles] > 0
+        possible = beside & (self._begun[tiles] < self.decided - 2) & (self._asked <= self.decided - 2)
+        return (possible & (new < old)).astype(int)
 
     def _ending(self, signature: np.ndarray, following: np.ndarray | None) -> np.ndarray:
         """[tiles] bool: whose run ends with the frame before the one with this signature."""
-        loud, limits, noise = self._noise(signature)
+        luma = self._luma(self._mean)
+        loud, limits, noise = self._noise(signature, luma)
         score = np.empty(len(loud), np.float32)
         for part in self._parts():
             now = np.subtract(signature[part], self._mean[part], out=self._room(0, part))
-            now /= loud[part]
             np.square(now, out=now)
             now /= np.add(self._edges[part], limits, out=self._room(1, part))
             score[part] = now.max(1)
-        np.sqrt(score, out=score)
+        score = np.sqrt(score) / loud
+        some = np.flatnonzero(score > _LEAST_MOTION)
+        motion = self._motion(some, signature, following, loud[some, None], noise)
         score /= _ALONE
-        motion = self._motion(signature, following, loud, noise)
         if following is None:
             motion /= _ALONE
         else:
-            some = np.flatnonzero(score > _BESIDE / _ALONE)  # two agree on no more than one of them shows
-            limit = np.sqrt(self._edges[some] + limits) * loud[some]
-            now, after = ((frame[some] - self._mean[some]) / limit for frame in (signature, following))
+            more = np.flatnonzero(score > _BESIDE / _ALONE)  # two agree on no more than one of them shows
+            limit = np.sqrt(self._edges[more] + limits) * loud[more, None]
+            now, after = ((frame[more] - self._mean[more]) / limit for frame in (signature, following))
             both = np.maximum(np.minimum(now, after).max(1), -np.maximum(now, after).min(1))
-            score[some] = np.maximum(score[some], both)
-        np.maximum(score, motion, out=score)
+            score[more] = np.maximum(score[more], both)
+        score[some] = np.maximum(score[some], motion)
         changed = score > _CLEAR
         shape = self._signatures.shape
         around = cv2.dilate(changed.reshape(shape).astype(np.uint8), np.ones((3, 3), np.uint8)).ravel()
-        return changed | ((around > 0) & (score > _BESIDE)) | self._fading(signature, following)
+        return changed | ((around > 0) & (score > _BESIDE)) | self._fading(luma, signature, following)
 
-    def _motion(self, signature: np.ndarray, following: np.ndarray | None, loud: np.ndarray, noise: float) -> np.ndarray:
-        """[tiles]: how far the lines of a tile are moved, in units of _MOVED: what both frames agree on.
+    def _motion(
+        self, tiles: np.ndarray, signature: np.ndarray, following: np.ndarray | None, loud: np.ndarray, noise: float
+    ) -> np.ndarray:
+        """[n]: how far the lines of some tiles [n] are moved, in units of _MOVED: what both frames agree on.
 
-        By least squares from the gradients (Lucas and Kanade 1981), all of a tile as one; towards 0 where there are none.
+        By least squares from the gradients (Lucas and Kanade 1981), all of a tile as one; towards 0 where there are
+        none.
         """
-        pairs = next(group for group in self._signatures.groups if group.kind is PAIR)
-        part = slice(pairs.first, pairs.end)
-        mean = self._mean[:, part]
+        part = self._pairs
+        mean = self._mean[tiles, part]
         cells = mean.reshape(-1, TILE // 2, TILE // 2)
         down, right = (slope.reshape(mean.shape) / 2 for slope in np.gradient(cells, axis=(1, 2)))  # of a sample
         a, b, c = (np.einsum("ij,ij->i", one, other) for one, other in ((right, right), (right, down), (down, down)))
@@ -252,7 +182,7 @@ class _Runs:
         ways, scores = [], []
         for frame in (signature, following):
             if frame is not None:
-                difference = (frame[:, part] - mean) / loud
+                difference = (frame[tiles, part] - mean) / loud
                 x, y = (np.einsum("ij,ij->i", difference, slope) for slope in (right, down))
                 way = np.stack([c * x - b * y, a * y - b * x]) / (a * c - b * b)
                 explained = np.sqrt(np.maximum(way[0] * x + way[1] * y, 0))  # of the difference
@@ -261,40 +191,45 @@ class _Runs:
         together = np.sum(ways[0] * ways[-1], axis=0) > 0
         return np.where(together, np.minimum(scores[0], scores[-1]), 0)
 
-    def _noise(self, signature: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        """What passes for noise in this frame: how loud it is in each tile, [tiles, 1], and the square of what passes
-        where that is 1, [length], in levels."""
+    def _noise(self, signature: np.ndarray, luma: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """What passes for noise in this frame: how loud it is in each tile, [tiles]; the square of what passes where
+        that is 1, [length], in levels; the noise of pairs of samples there. luma: of the means, [tiles]."""
         # A mean of few frames has noise of its own.
         loud = np.sqrt(1 + 1 / self._length).astype(np.float32)
         some = slice(None, None, max(1, self._signatures.tiles // _ASKED))
         differences = np.abs(signature[some] - self._mean[some])
         levels = _MEAN_TO_SIGMA * np.add.reduceat(differences, self._starts, axis=1) / self._sizes / loud[some, None]
         usual = self._limits(levels)
-        shade = np.digitize(self._luma(self._mean), _SHADES)
+        shade = np.digitize(luma, _SHADES)
         for which in np.unique(shade):
             alike = shade[some] == which
             if alike.sum() >= _FEWEST:
                 loud[shade == which] *= np.median(self._limits(levels[alike]) / usual)
         limits = np.square(np.repeat(usual, self._sizes.astype(int)))
-        return loud[:, None], limits, max(float(np.median(levels[:, 0])), _LEAST_NOISE)
+        return loud, limits, max(float(np.median(levels[:, 0])), _LEAST_NOISE)
 
     def _limits(self, levels: np.ndarray) -> np.ndarray:
         """[groups] float32: what passes for noise where tiles have these levels of it [n, groups]."""
-        limits = [g.limit(float(level), self._least) for g, level in zip(self._signatures.groups, np.median(levels, axis=0))]
+        middle = len(levels) // 2
+        usual = np.partition(levels, middle, axis=0)[middle]
+        limits = [g.limit(float(level), self._least) for g, level in zip(self._signatures.groups, usual)]
         return np.array(limits, np.float32)
 
-    def _fading(self, signature: np.ndarray, following: np.ndarray | None) -> np.ndarray:
-        """[tiles] bool: where most tiles around are brighter, or darker, than their means, in both frames."""
+    def _fading(self, luma: np.ndarray, signature: np.ndarray, following: np.ndarray | None) -> np.ndarray:
+        """[tiles] bool: where most tiles around are brighter, or darker, than their means, in both frames. luma: of the
+        means, [tiles]."""
         found = []
-        for luma in [self._luma(frame) for frame in (signature, following) if frame is not None]:
-            brighter = (luma - self._luma(self._mean)).reshape(self._signatures.shape)
-            found.append(cv2.medianBlur(brighter, 5).ravel() / (_FADE * self._least))
+        for frame in (signature, following):
+            if frame is not None:
+                brighter = (self._luma(frame) - luma).reshape(self._signatures.shape)
+                found.append(cv2.medianBlur(brighter, 5).ravel() / (_FADE * self._least))
         return np.asarray((np.min(found, 0) > 1) | (np.max(found, 0) < -1))
 
     def _luma(self, signature: np.ndarray) -> np.ndarray:
         """[tiles]: the mean luma."""
         group = next(group for group in self._signatures.groups if group.kind is PATCH)
-        return np.ascontiguousarray(signature[:, group.first : group.end].mean(1))
+        size = group.end - group.first
+        return np.asarray(signature[:, group.first : group.end] @ np.full(size, 1 / size, np.float32))
 
     def _parts(self) -> Iterator[slice]:
         """All tiles, so many at once that what is computed of them stays in the core's cache."""

@@ -1,7 +1,7 @@
 """What is compared of a picture: for each of its tiles some hundreds of means over small areas, of several shapes.
 
-A change that people see is larger than the noise in at least one of them: a spot, an eye or a spark in squares of 2 or 4
-samples, a thin line in strips of 8 by 1, a shadow that moves in squares of 8.
+A change that people see is larger than the noise in at least one of them: a spot, an eye or a spark in squares of 2 or
+4 samples, a thin line in strips of 8 by 1, a shadow that moves in squares of 8.
 """
 
 from __future__ import annotations
@@ -56,9 +56,11 @@ class Group:
 
 
 class Signatures:
-    """Makes signatures of pictures of one size and format: a row of numbers for each tile, one row of tiles after the other.
+    """Makes signatures of pictures of one size and format: a row of numbers for each tile, tiles row by row.
 
     shape: (rows, columns) of tiles; tiles: their number. groups: what the columns of a signature mean, luma's first.
+    length: of a signature; depth: samples of a tile, of all planes. unit: a level of 255, in samples' steps. Methods
+    write into memory of its own: use it from one thread at a time.
     """
 
     def __init__(self, width: int, height: int, format: PixelFormat) -> None:
@@ -67,9 +69,9 @@ class Signatures:
         self.dtype, self.unit = format.dtype, 2.0 ** (format.bits - 8)
         shifts = [format.chroma_shift if i else (0, 0) for i in range(1 if format.family == "gray" else 3)]
         self.sides = [(TILE >> y, TILE >> x) for x, y in shifts]  # (rows, columns) of a tile in each plane
-        self.depth = sum(tall * wide for tall, wide in self.sides)  # samples of a tile, of all planes
+        self.depth = sum(tall * wide for tall, wide in self.sides)
         self.groups: list[Group] = []
-        self.length = 0  # columns of a signature
+        self.length = 0
         for i, (tall, wide) in enumerate(self.sides):
             quarter = tall * wide // 4
             kinds = [(PAIR, quarter), (SPOT, quarter), (PATCH, quarter // 4)] + ([] if i else [(LINE, quarter)] * 2)
@@ -81,7 +83,7 @@ class Signatures:
         self._areas: dict[tuple[int, ...], np.ndarray] = {}
 
     def samples(self, planes: Sequence[np.ndarray]) -> np.ndarray:
-        """[tiles, samples of a tile in all planes], of the picture's dtype; beyond its sides the picture is mirrored."""
+        """[tiles, samples of a tile in all planes], of the picture's dtype; beyond its sides it is mirrored."""
         found = np.empty((self.tiles, self.depth), self.dtype)
         for plane, place in zip(self._whole(planes), self._places(found)):
             place[:] = self._by_tile(plane)
@@ -112,17 +114,16 @@ class Signatures:
         return found
 
     def contrasts(self, planes: Sequence[np.ndarray], tiles: np.ndarray) -> np.ndarray:
-        """[n, length] float32: in the areas of some tiles [n], how far samples lie apart from their neighbours, levels."""
+        """[n, length] float32: in the areas of some tiles [n], how far samples lie apart from their neighbours."""
         around = np.ones((3, 3), np.uint8)
         found: list[np.ndarray] = []
         for i, plane in enumerate(self._whole(planes)):
             spread = cv2.subtract(cv2.dilate(plane, around), cv2.erode(plane, around))
             every = self._by_tile(self._mean(spread, 2, 2, i))
             pairs = every[tiles // self.shape[1], tiles % self.shape[1]].astype(np.float32) / self.unit
-            count, rows, columns = pairs.shape
-            across = pairs.reshape(count, rows, columns // 2, 2).mean(3)
-            down = pairs.reshape(count, rows // 2, 2, columns).mean(2)
-            areas = [pairs, pairs, across.reshape(count, rows // 2, 2, -1).mean(2)]
+            across = (pairs[:, :, ::2] + pairs[:, :, 1::2]) / 2
+            down = (pairs[:, ::2] + pairs[:, 1::2]) / 2
+            areas = [pairs, pairs, (across[:, ::2] + across[:, 1::2]) / 2]
             found += areas if i else [*areas, across.repeat(2, axis=1), down.repeat(2, axis=2)]
         return np.concatenate([area.reshape(len(tiles), -1) for area in found], axis=1)
 

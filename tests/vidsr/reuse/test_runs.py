@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.vidsr.reuse import drawn
 from tests.vidsr.reuse.drawn import HEIGHT, WIDTH, YUV, by_tile, coded, film, white
 from vidsr.frames import Frame, PixelFormat
-from vidsr.reuse.runs import without_noise
+from vidsr.reuse.shown import without_noise
 from vidsr.reuse.stillness import Stillness
 
 NOISY = Stillness(1.0)

@@ -169,8 +169,8 @@ def test_what_moves_is_followed_after_a_codec(scene, codec):
     assert ghost < 0.5
 
 
-# Of these a tile with steep lines (contrast 130) is shown as it is one or two frames off, up to a quarter of a sample.
-CAMERA = {"zoom": 4.0, "pan": 3.5}
+# Of these a tile with steep lines (contrast 130) is shown as it is one or two frames off, up to a third of a sample.
+CAMERA = {"zoom": 5.0, "pan": 4.0}
 
 
 @pytest.mark.parametrize("noise", [drawn.none, white(1), white(2), drawn.blotchy(1)], ids=["none", "1", "2", "blotchy"])
@@ -182,7 +182,7 @@ def test_slow_camera_moves_are_followed_nearly(scene, noise):
     assert ghost <= 1.1
 
 
-@pytest.mark.xfail(strict=True, reason="tiles with steep lines are shown one or two frames off, a quarter of a sample")
+@pytest.mark.xfail(strict=True, reason="tiles with steep lines are shown one or two frames off, up to a third of a sample")
 @pytest.mark.parametrize("scene", CAMERA)
 def test_slow_camera_moves_are_followed(scene):
     truth, frames = film(MOVING[scene], white(1), 24)
@@ -306,14 +306,17 @@ def test_frames_with_errors_do_not_pile_up():
     assert found[-1] == (60, 60)
 
 
-def test_a_broken_stream_that_comes_back_is_shown_as_before():
-    _, frames = film(drawn.mouth, white(1), 60)
-    broken = [replace(frame, corrupt=10 <= i < 40) for i, frame in enumerate(frames)]
+@pytest.mark.parametrize("scene, most", [("mouth", 1.3), ("pan", 6), ("dissolve", 3)])
+@pytest.mark.parametrize("good", [1, 2, 5])
+def test_a_broken_stream_that_comes_back_is_shown_as_before(scene, most, good):
+    """Also where no more than a few frames are good at once."""
+    truth, frames = film(MOVING[scene], white(1), 50)
+    broken = [replace(frame, corrupt=i >= 4 and i % (good + 12) < 12) for i, frame in enumerate(frames)]
     shown = shown_of(broken, Stillness(1.0, 4))
     assert [one.frame.pts for one in shown] == [frame.pts for frame in frames]
     assert [one.changed is None for one in shown] == [frame.corrupt for frame in broken]
-    truth = lumas(film(drawn.mouth, count=60)[1])
-    assert errors(lumas([one.frame for one in shown]), truth).max() <= 1.3
+    for one, right in zip(shown, truth):
+        assert np.sqrt(by_tile((one.frame.planes[0] - right[0]) ** 2)).max() <= most
 
 
 def test_a_window_of_one_shows_each_frame_as_it_came_or_the_one_before():

@@ -28,11 +28,23 @@ def noise_of(samples: np.ndarray, shown: np.ndarray, lengths: np.ndarray, number
     if len(givers) and len(takers):
         brightness = shown.mean(1)
         givers = givers[np.argsort(brightness[givers], kind="stable")]
-        ranks = np.searchsorted(brightness[givers], brightness[takers])
-        reach = max(1, len(givers) // _SHADES // 2)
-        chosen = ranks + np.random.default_rng(number).integers(-reach, reach + 1, len(takers))
-        noise[takers] = noise[givers[np.clip(chosen, 0, len(givers) - 1)]]
+        count = max(1, len(givers) // _SHADES)
+        first = _nearest(brightness[givers], brightness[takers], count)
+        chosen = first + np.random.default_rng(number).integers(0, count, len(takers))
+        noise[takers] = noise[givers[chosen]]
     return noise
+
+
+def _nearest(values: np.ndarray, wanted: np.ndarray, count: int) -> np.ndarray:
+    """Where in `values`, which rise, the `count` begin that are nearest to each of `wanted`."""
+    ranks = np.searchsorted(values, wanted)
+    low, high = np.maximum(ranks - count, 0), np.minimum(ranks, len(values) - count)
+    for _ in range(count.bit_length()):  # halves what is between, as bisection does
+        middle = (low + high) // 2
+        behind = values[np.minimum(middle + count, len(values) - 1)]
+        further = (low < high) & (wanted - values[middle] > behind - wanted)
+        low, high = np.where(further, middle + 1, low), np.where(further, high, middle)
+    return low
 
 
 def overlaid(

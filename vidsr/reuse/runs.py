@@ -102,7 +102,7 @@ class Runs:
         if number:
             begins -= self._sooner(ended, signature)
             firsts = self._begun[ended]
-            for first in np.unique(firsts):
+            for first in np.unique(firsts[firsts >= self._asked]):  # of the others the means are given already
                 these = firsts == first
                 lengths = np.minimum(begins[these] - first, self._window)
                 self._ended[int(first)].append((ended[these], lengths))
@@ -134,7 +134,7 @@ class Runs:
         new = np.square(before - signature[tiles, part]).sum(1)
         begun = (self._begun == self.decided - 2).reshape(self._signatures.shape).astype(np.uint8)
         beside = cv2.dilate(begun, np.ones((3, 3), np.uint8)).ravel()[tiles] > 0
-        possible = beside & (self._begun[tiles] < self.decided - 2) & (self._window > 1)
+        possible = beside & (self._begun[tiles] < self.decided - 2) & (self._asked <= self.decided - 2)
         return (possible & (new < old)).astype(int)
 
     def _ending(self, signature: np.ndarray, following: np.ndarray | None) -> np.ndarray:
@@ -150,8 +150,10 @@ class Runs:
         score = np.sqrt(score) / loud
         some = np.flatnonzero(score > _LEAST_MOTION)
         motion = self._motion(some, signature, following, loud[some, None], noise)
-        if following is not None:
-            score /= _ALONE
+        score /= _ALONE
+        if following is None:
+            motion /= _ALONE
+        else:
             more = np.flatnonzero(score > _BESIDE / _ALONE)  # two agree on no more than one of them shows
             limit = np.sqrt(self._edges[more] + limits) * loud[more, None]
             now, after = ((frame[more] - self._mean[more]) / limit for frame in (signature, following))

@@ -48,8 +48,9 @@ def without_noise(
 ) -> Iterator[Shown]:
     """`frames` in order, what stands still in them as the mean of its run.
 
-    A frame comes when `stillness.window` frames from it on are known, and the one after them; no more are kept. Its
-    planes may be shared with those of the next ones: read them, do not write into them.
+    A frame comes when `stillness.window` frames from it on are known, and the one after them; no more are kept, but for
+    as many that decoded with errors. Its planes may be shared with those of the next ones: read them, do not write into
+    them.
     """
     signatures = Signatures(width, height, format)
     runs, picture = Runs(signatures, stillness.noise, stillness.window), _Picture(signatures, width, height, format)
@@ -75,6 +76,9 @@ def without_noise(
         else:
             waiting.append(replace(frame, planes=()))  # its samples are kept
             runs.add(frame.planes)
+        if len(waiting) > 2 * stillness.window:  # so many with errors that nothing good is waited for
+            runs.finish()
+            yield from show(runs.decided)
         yield from show(runs.decided - stillness.window + 1)
     runs.finish()
     yield from show(runs.decided)

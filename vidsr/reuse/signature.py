@@ -90,9 +90,9 @@ class Signatures:
         return found
 
     def planes(self, samples: np.ndarray) -> list[np.ndarray]:
-        """The way back from `samples`, of any dtype: planes of whole tiles."""
+        """The way back from `samples`, of any dtype: planes of whole tiles, in memory of their own."""
         return [
-            place.swapaxes(1, 2).reshape(self.shape[0] * tall, self.shape[1] * wide)
+            place.swapaxes(1, 2).copy().reshape(self.shape[0] * tall, self.shape[1] * wide)
             for place, (tall, wide) in zip(self._places(samples), self.sides)
         ]
 

@@ -89,7 +89,8 @@ def reuse(
     frames = (frame for batch in chain([first], batches) for frame in batch.frames)
     looked = (frames, first.width, first.height, first.format)
     shown = without_noise(*looked, stillness) if stillness.noise else exactly(*looked)
-    planner, canvas = _Planner(first, backend, counts or ReuseCounts()), _Canvas(first.format, backend.scale)
+    planner = _Planner(first, backend, not stillness.noise, counts or ReuseCounts())
+    canvas = _Canvas(first.format, backend.scale)
     waiting: deque[_Ordered] = deque()
     while group := tuple(islice(shown, len(first))):
         plans = [planner.plan(one.changed) for one in group]
@@ -192,11 +193,18 @@ class _Canvas:
 
 
 class _Planner:
-    """What has to be computed of each frame."""
+    """What has to be computed of each frame.
 
-    def __init__(self, batch: FrameBatch, backend: Backend, counts: ReuseCounts) -> None:
+    exact: of all samples that the generator looks at. Otherwise of those within half as far: what lies further away
+    changes a result by a level at most (measured: `fast` and `balanced`, three worn clips).
+    """
+
+    def __init__(self, batch: FrameBatch, backend: Backend, exact: bool, counts: ReuseCounts) -> None:
         self.width, self.height, self.format = batch.width, batch.height, batch.format
         self.context, self.patch, self.counts = backend.context, backend.patch, counts
+        self.reach = backend.context
+        if self.reach is not None and not exact:
+            self.reach = -(-self.reach // 4) * 2  # even, as halved chroma wants it
 
     def plan(self, changed: np.ndarray | None) -> list[Piece]:
         """The pieces to compute of the next frame; none where nothing has changed. changed: see `Shown`."""
@@ -213,28 +221,28 @@ class _Planner:
         return pieces
 
     def _pieces(self, changed: np.ndarray) -> list[Piece]:
-        context = self.context
+        reach = self.reach
         if not changed.any():
             return []
-        if context is None:
+        if reach is None:
             return self._whole()
         if self.patch:
-            return self._patches(changed, context)
+            return self._patches(changed, reach)
         # What would have to be computed at the least, before any time goes into rectangles.
-        if _spread(changed, 2 * context).mean() > WHOLE_SHARE:
+        if _spread(changed, 2 * reach).mean() > WHOLE_SHARE:
             return self._whole()
         boxes = [
             Box(x0 * TILE, y0 * TILE, min(x1 * TILE, self.width), min(y1 * TILE, self.height))
-            for x0, y0, x1, y1 in merged(changed, 4 * context / TILE, CALL_PIXELS / TILE**2)
+            for x0, y0, x1, y1 in merged(changed, 4 * reach / TILE, CALL_PIXELS / TILE**2)
         ]
-        taken = [box.grown(context, self.width, self.height) for box in boxes]
-        return [Piece(box.grown(context, self.width, self.height), box) for box in taken]
+        taken = [box.grown(reach, self.width, self.height) for box in boxes]
+        return [Piece(box.grown(reach, self.width, self.height), box) for box in taken]
 
     def _whole(self) -> list[Piece]:
         box = Box(0, 0, self.width, self.height)
         return [Piece(box, box)]
 
-    def _patches(self, changed: np.ndarray, context: int) -> list[Piece]:
+    def _patches(self, changed: np.ndarray, reach: int) -> list[Piece]:
         """Squares of one size on one grid, for devices that want the same work every time.
 
         On a CPU merged rectangles take half as long as squares of 32, 64 or 96 (three clips at 270p).
@@ -244,8 +252,8 @@ class _Planner:
         x, y = self.format.chroma_shift
         if self.width % (1 << x) or self.height % (1 << y):
             return self._whole()
-        reached = _spread(changed, context)  # a patch is right in its own square only
-        columns, rows = (_windows(length, self.patch, context) for length in (self.width, self.height))
+        reached = _spread(changed, reach)  # a patch is right in its own square only
+        columns, rows = (_windows(length, self.patch, self.context or 0) for length in (self.width, self.height))
         pieces = []
         for top, bottom, y0, y1 in rows:
             for left, right, x0, x1 in columns:

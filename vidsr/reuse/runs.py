@@ -25,7 +25,7 @@ from vidsr.reuse.signature import PAIR, PATCH, TILE, Signatures
 
 _CLEAR, _BESIDE = 1.4, 0.75  # times what passes for noise: a change, and a change beside one
 _ALONE = 1.4  # times as much, where the next frame does not agree
-_FADE = 0.5  # levels by which most of 5x5 tiles are brighter or darker
+_FADE = 0.6  # levels by which most of 5x5 tiles are brighter or darker
 _SHADES = (80.0, 160.0)  # levels of luma between dark, medium and bright tiles, whose noise differs
 _FEWEST = 20  # tiles as bright as each other that tell their noise
 _ASKED = 300  # tiles that are asked for their noise, about

@@ -41,10 +41,10 @@ def choose_noise(stretches: Iterable[Sequence[Frame]], format: PixelFormat) -> f
     """`Stillness.noise` of a source, from what its compression leaves where nothing moves.
 
     stretches: of frames that follow each other, from several places of the source. 0 where still parts are the same to
-    the bit; else four times the mean difference that 95 % of them stay below, in levels, from _CLEANEST to 1. Tiles of
-    one shade do not count: bars beside a grainy picture say nothing of it.
+    the bit; else four times the mean difference that 95 % of them stay below, in levels, from _CLEANEST to 1. That
+    tiles of one shade are the same says nothing: they may be bars beside a grainy picture.
     """
-    means, mosts = [np.zeros(0)], [np.zeros(0)]
+    means, mosts = [np.zeros(0)], [np.zeros(0)]  # of still tiles; the latter of those that have something in them
     moving, unit = 0, 2.0 ** (format.bits - 8)
     for frames in stretches:
         signatures: Signatures | None = None
@@ -57,14 +57,14 @@ def choose_noise(stretches: Iterable[Sequence[Frame]], format: PixelFormat) -> f
                 differences = cv2.absdiff(samples, before)
                 mean, most = differences.mean(1) / unit, differences.max(1) / unit
                 luma = samples[:, : TILE * TILE]
-                seen = luma.max(1) > luma.min(1)
-                still = seen & (mean <= _STILL_MEAN) & (most <= _STILL_MOST)
+                plain = luma.max(1) == luma.min(1)
+                still = (mean <= _STILL_MEAN) & (most <= _STILL_MOST)
                 means.append(mean[still])
-                mosts.append(most[still])
-                moving += int((seen & ~still).sum())
+                mosts.append(most[still & ~plain])
+                moving += int((~still).sum())
             before = samples
     mean, most = np.concatenate(means), np.concatenate(mosts)
-    if not mean.size:  # all moves, or all is noise
+    if not most.size:  # all moves, or all is noise; or nothing is to be seen
         return _CLEANEST if moving else 0.0
     if np.percentile(most, 99) == 0:
         return 0.0

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
 from vidsr.frames import Frame, PixelFormat
-from vidsr.reuse.signature import Signatures
+from vidsr.reuse.signature import TILE, Signatures
 
 WINDOW = 24  # frames a tile's mean is taken of at most, which are looked ahead
-_SHORTEST = 4
+_SHORTEST = 4  # frames, however large they are
 _MEMORY = 192 << 20  # bytes of frames that are looked ahead
 
 
@@ -29,7 +30,7 @@ class Stillness:
     def fitting(self, width: int, height: int, format: PixelFormat) -> Stillness:
         """The same with a window of which the frames fit into memory."""
         size = format.dtype.itemsize * sum(rows * columns for rows, columns in format.plane_shapes(width, height))
-        return replace(self, window=max(_SHORTEST, min(self.window, _MEMORY // size)))
+        return replace(self, window=min(self.window, max(_SHORTEST, _MEMORY // size)))
 
 
 _STILL_MEAN, _STILL_MOST = 1.0, 12.0  # levels: what differs more from the frame before, is not still by any standard
@@ -40,25 +41,30 @@ def choose_noise(stretches: Iterable[Sequence[Frame]], format: PixelFormat) -> f
     """`Stillness.noise` of a source, from what its compression leaves where nothing moves.
 
     stretches: of frames that follow each other, from several places of the source. 0 where still parts are the same to
-    the bit; else four times the mean difference that 95 % of them stay below, in levels, from _CLEANEST to 1.
+    the bit; else four times the mean difference that 95 % of them stay below, in levels, from _CLEANEST to 1. That
+    tiles of one shade are the same says nothing: they may be bars beside a grainy picture.
     """
-    means, mosts = [np.zeros(0)], [np.zeros(0)]
-    moving = 0
+    means, mosts = [np.zeros(0)], [np.zeros(0)]  # of still tiles; the latter of those that have something in them
+    moving, unit = 0, 2.0 ** (format.bits - 8)
     for frames in stretches:
+        signatures: Signatures | None = None
         before: np.ndarray | None = None
         for frame in frames:
             height, width = frame.planes[0].shape
-            samples = Signatures(width, height, format).samples(frame.planes).astype(np.int32)
-            if before is not None and before.shape == samples.shape:
-                differences = np.abs(samples - before) / 2.0 ** (format.bits - 8)
-                mean, most = differences.mean(1), differences.max(1)
+            signatures = signatures or Signatures(width, height, format)
+            samples = signatures.samples(frame.planes)
+            if before is not None:
+                differences = cv2.absdiff(samples, before)
+                mean, most = differences.mean(1) / unit, differences.max(1) / unit
+                luma = samples[:, : TILE * TILE]
+                plain = luma.max(1) == luma.min(1)
                 still = (mean <= _STILL_MEAN) & (most <= _STILL_MOST)
                 means.append(mean[still])
-                mosts.append(most[still])
+                mosts.append(most[still & ~plain])
                 moving += int((~still).sum())
             before = samples
     mean, most = np.concatenate(means), np.concatenate(mosts)
-    if not mean.size:  # all moves, or all is noise
+    if not most.size:  # all moves, or all is noise; or nothing is to be seen
         return _CLEANEST if moving else 0.0
     if np.percentile(most, 99) == 0:
         return 0.0

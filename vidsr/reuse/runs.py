@@ -7,7 +7,7 @@ A change ends the run: the next one begins with that very frame. What is a chang
   tiles as bright show: so a codec that stores each second frame better than the first needs no care of its own;
 * a movement of lines, which is found where it is much smaller than the noise;
 * its lasting: what two following frames agree on need be less than what one alone shows;
-* its company: beside a clear change a smaller one is taken for one, too;
+* its company: beside a clear change a smaller one is taken for one, too, and what lies among changes has changed;
 * the mean over many tiles, for what gets brighter or darker slowly.
 
 All that follows depends on the frames given, from the first one on, and on nothing else.
@@ -23,7 +23,8 @@ import numpy as np
 
 from vidsr.reuse.signature import PAIR, PATCH, TILE, Signatures
 
-_CLEAR, _BESIDE = 1.4, 0.75  # times what passes for noise: a change, and a change beside one
+_CLEAR, _BESIDE = 1.4, 0.6  # times what passes for noise: a change, and a change beside one
+_MOST = 4  # of the eight tiles around that have changed: then so has what is between
 _ALONE = 1.4  # times as much, where the next frame does not agree
 _FADE = 0.6  # levels by which most of 5x5 tiles are brighter or darker
 _SHADES = (80.0, 160.0)  # levels of luma between dark, medium and bright tiles, whose noise differs
@@ -132,8 +133,8 @@ class Runs:
         before, length = self._before[tiles, part], self._length[tiles]
         old = np.square(before - self._mean[tiles, part]).sum(1) * np.square(length / np.maximum(length - 1, 1))
         new = np.square(before - signature[tiles, part]).sum(1)
-        begun = (self._begun == self.decided - 2).reshape(self._signatures.shape).astype(np.uint8)
-        beside = cv2.dilate(begun, np.ones((3, 3), np.uint8)).ravel()[tiles] > 0
+        begun = self._begun == self.decided - 2
+        beside = self._around(begun)[tiles] > 0
         possible = beside & (self._begun[tiles] < self.decided - 2) & (self._asked <= self.decided - 2)
         return (possible & (new < old)).astype(int)
 
@@ -160,10 +161,15 @@ class Runs:
             both = np.maximum(np.minimum(now, after).max(1), -np.maximum(now, after).min(1))
             score[more] = np.maximum(score[more], both)
         score[some] = np.maximum(score[some], motion)
-        changed = score > _CLEAR
-        shape = self._signatures.shape
-        around = cv2.dilate(changed.reshape(shape).astype(np.uint8), np.ones((3, 3), np.uint8)).ravel()
-        return changed | ((around > 0) & (score > _BESIDE)) | self._fading(luma, signature, following)
+        changed = (score > _CLEAR) | self._fading(luma, signature, following)
+        changed |= (self._around(changed) > 0) & (score > _BESIDE)
+        return changed | (self._around(changed) >= _MOST)
+
+    def _around(self, tiles: np.ndarray) -> np.ndarray:
+        """[tiles]: how many of the eight around each are among those marked in `tiles`, bool."""
+        marked = tiles.reshape(self._signatures.shape).astype(np.uint8)
+        all_nine = cv2.boxFilter(marked, -1, (3, 3), normalize=False, borderType=cv2.BORDER_REPLICATE)
+        return (all_nine - marked).ravel()
 
     def _motion(
         self, tiles: np.ndarray, signature: np.ndarray, following: np.ndarray | None, loud: np.ndarray, noise: float

@@ -182,6 +182,17 @@ def test_slow_camera_moves_are_followed_nearly(scene, noise):
     assert ghost <= 1.1
 
 
+_LAGS = pytest.mark.xfail(strict=True, reason="tiles with steep lines are a frame or two off, up to a third of a sample")
+
+
+@pytest.mark.parametrize("scene", ["pan", pytest.param("zoom", marks=_LAGS)])
+def test_slow_camera_moves_are_followed_nearly(scene, noise):
+    truth, frames = film(MOVING[scene], noise, 24)
+    excess, ghost = faults(truth, frames, shown_of(frames))
+    assert excess <= CAMERA[scene]
+    assert ghost <= 1.1
+
+
 @pytest.mark.xfail(strict=True, reason="tiles with steep lines are one or two frames off, up to a third of a sample")
 @pytest.mark.parametrize("scene", CAMERA)
 def test_slow_camera_moves_are_followed(scene):

@@ -170,7 +170,7 @@ def test_what_moves_is_followed_after_a_codec(scene, codec):
 
 
 # A tile with steep lines (contrast 130) is shown as it is one or two frames off, up to a third of a sample.
-CAMERA = {"zoom": 5.0, "pan": 4.0}
+CAMERA = {"zoom": 5.0, "pan": 2.5}
 
 
 @pytest.mark.parametrize("noise", [drawn.none, white(1), white(2), drawn.blotchy(1)], ids=["none", "1", "2", "blotchy"])
@@ -182,19 +182,10 @@ def test_slow_camera_moves_are_followed_nearly(scene, noise):
     assert ghost <= 1.1
 
 
-_LAGS = pytest.mark.xfail(strict=True, reason="tiles with steep lines are a frame or two off, up to a third of a sample")
+_LAGS = pytest.mark.xfail(strict=True, reason="steep lines are a frame or two off, up to a third of a sample")
 
 
 @pytest.mark.parametrize("scene", ["pan", pytest.param("zoom", marks=_LAGS)])
-def test_slow_camera_moves_are_followed_nearly(scene, noise):
-    truth, frames = film(MOVING[scene], noise, 24)
-    excess, ghost = faults(truth, frames, shown_of(frames))
-    assert excess <= CAMERA[scene]
-    assert ghost <= 1.1
-
-
-@pytest.mark.xfail(strict=True, reason="tiles with steep lines are one or two frames off, up to a third of a sample")
-@pytest.mark.parametrize("scene", CAMERA)
 def test_slow_camera_moves_are_followed(scene):
     truth, frames = film(MOVING[scene], white(1), 24)
     excess, ghost = faults(truth, frames, shown_of(frames))

@@ -14,7 +14,7 @@ import click
 from engines.work import PROFILES, Wanted, parse_targets, wanted
 from vidsr.backends.tensorrt.cache import EngineCache, Entry
 from vidsr.backends.tensorrt.file import StoredEngine, read_portable, write_portable
-from vidsr.choose.model import BEST
+from vidsr.choose.model import USUAL
 from vidsr.errors import BackendError, UsageError, VidsrError
 from vidsr.frames import PixelFormat
 
@@ -38,7 +38,7 @@ def _what(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option("--for", "files", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="For the size, format and colour of this video; repeat it.")
     @click.option("--profile", "profiles", default="", metavar="NAMES", help=f"For sizes: WIDTHxHEIGHT or {', '.join(PROFILES)}, separated by commas.")
-    @click.option("--model", "models", multiple=True, default=(BEST,), show_default=True, help="Installed model, best (which `vidsr` takes on a GPU that can), or a .pth or .safetensors file; repeat it.")
+    @click.option("--model", "models", multiple=True, default=(USUAL,), show_default=True, help="Installed model (`vidsr` takes balanced on most GPUs, best on those that can), or a .pth or .safetensors file; repeat it.")
     @click.option("--scale", type=int, default=0, show_default="the model's")
     @click.option("--pixel-format", help="Of the results. [default: as vidsr chooses]")
     @functools.wraps(command)

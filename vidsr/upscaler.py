@@ -41,12 +41,12 @@ class Picture:
 class Upscaler:
     """A model, ready for pictures in memory; backends open when they are first needed, and stay until `close`.
 
-    model: a name or a weights file; "best" by default. scale: by default the model's own. backend, precision, tile,
+    model: a name or a weights file; "balanced" by default. scale: by default the model's own. backend, precision, tile,
     reuse: see Options. told: called with a line for each thing that makes it slower. Use it from one thread at a time.
     """
 
     def __init__(
-        self, model: str = "best", *, scale: int | None = None, backend: str | None = None,
+        self, model: str | None = None, *, scale: int | None = None, backend: str | None = None,
         precision: Precision | None = None, tile: int | None = None, reuse: Reuse | None = None,
         told: Notify | None = None,
     ) -> None:  # fmt: skip

@@ -28,7 +28,7 @@ from benchmarks.quality.ugliness import dirt, raggedness
 from benchmarks.quality.upscalers import BICUBIC, Upscaler
 from vidsr.errors import VidsrError
 
-SHOWN = (BICUBIC, "animevideov3", "tiny", "tiny-2x", "fast", "fast-2x", "balanced", "balanced-2x", "srwgan-gp-video")
+SHOWN = (BICUBIC, "animevideov3", "tiny", "tiny-2x", "fast", "fast-2x", "balanced", "balanced-2x", "best", "srwgan-gp-video")
 SHOWN_STILLS = 3  # in the picture of the stills
 
 

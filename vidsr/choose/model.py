@@ -19,7 +19,8 @@ from vidsr.run.job import Job
 from vidsr.run.segments import Workspace
 
 BEST = "best"
-FAMILY = ("balanced", "fast", "tiny")  # for episodes; the best first, each several times as fast as the one before
+FAMILY = ("best", "balanced", "fast", "tiny")  # for episodes; the best first, each some times as fast as the one before
+USUAL = "balanced"  # of these, where no speed is measured; what GPUs are measured with first
 PLACES = (0.5, 0.25, 0.75, 0.125, 0.625, 0.375, 0.875, 0.0625)  # wherever time runs out, they lie evenly
 WINDOW = 12  # frames of each; a drawing stays for two or three
 SECONDS = 2.5  # for each model
@@ -27,21 +28,22 @@ WORTH_MEASURING = 12.0  # seconds of a part; shorter ones are soon done
 HURRY = 0.25  # of SECONDS for those, and for a stream, that somebody is waiting for
 
 
-def family(scale: int) -> list[ModelInfo]:
-    """The installed weights of FAMILY for that scale, the best first."""
+def family(scale: int, best: str = FAMILY[0]) -> list[ModelInfo]:
+    """The installed weights of FAMILY for that scale, from the member `best` on, the best first."""
     installed = {info.name: info for info in installed_models()}
-    members = [installed.get(f"{name}-{scale}x") or installed.get(name) for name in FAMILY]
+    names = FAMILY[FAMILY.index(best) :]
+    members = [installed.get(f"{name}-{scale}x") or installed.get(name) for name in names]
     return [info for info in members if info is not None]
 
 
 def family_member(name: str | None, scale: int) -> ModelInfo:
     """The weights that `--model NAME --scale N` means; scale 0: the model's own.
 
-    "best", and None where nothing can be measured: the best of FAMILY. Anything else as `find_model`, UsageError as
-    there, with these words besides.
+    "best": the best of FAMILY. None, where nothing can be measured: USUAL, or what comes after it. Anything else as
+    `find_model`, UsageError as there, with these words besides.
     """
     if name is None or name == BEST:
-        members = family(scale)
+        members = family(scale, name or USUAL) or family(scale)
         if not members:
             raise UsageError(f"--model {name or 'auto'}: none of {', '.join(FAMILY)} is installed; name a weights file")
         return members[0]
@@ -166,17 +168,18 @@ def choose_model(
     places = stretches(job.info, job.span, PLACES, WINDOW)
     gpu = backend_kind(job.backend.name).device == "gpu"
     speeds: dict[str, Speed] = {}
-    # Where the answer is likely to be found first: a GPU takes the best, a CPU rarely more than the fastest.
-    for member in members if gpu else reversed(members):
+    # Begun where the answer is likely to be: GPUs take USUAL, CPUs rarely more than the fastest. Then up while the rate
+    # is reached, or down until it is, so that the slowest are tried only where there is speed left.
+    at = len(members) - max(1, len(family(scale, USUAL)) if gpu and chosen is None else 1)
+    while 0 <= at < len(members) and members[at].name not in speeds:
         speed = measure(
-            _with_model(job, member), places, SECONDS * (HURRY if hurry else 1),
+            _with_model(job, members[at]), places, SECONDS * (HURRY if hurry else 1),
             opened or (lambda spec: open_backend(spec, report.warn)),
         )  # fmt: skip
         if speed is None:
             return members[-1], None  # nothing can be measured with: the run tells why
-        speeds[member.name] = speed
-        if (speed.fps >= rate) == gpu:
-            break
+        speeds[members[at].name] = speed
+        at += -1 if speed.fps >= rate else 1
     measured = [member for member in members if member.name in speeds]
     taken = measured[decide([speeds[member.name].fps for member in measured], float(rate))]
     left = None if job.output == STDOUT else frames_left(job, frames)

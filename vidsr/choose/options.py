@@ -29,7 +29,7 @@ class Options:
     scale: 2 to 8 times the size, as far as the model goes. height: rows of the result instead, a whole number of times
     the source's.
     model: an installed model's name, a weights file, or "best" for the best there is whatever it costs; None: the best
-    that keeps up with the source on this machine.
+    that keeps up with the source on this machine; "balanced" for a still picture.
     backend: a name of `vidsr.capabilities()`. precision: of the convolutions. tile: work on squares of that many source
     pixels, 16 and more.
     codec: by a name or alias of encode.codecs. crf, preset: as the encoder has them. encoder_options: others of it, by

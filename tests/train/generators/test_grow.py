@@ -73,7 +73,7 @@ def test_init_grows_what_is_smaller(tmp_path: Path) -> None:
         build_generator(Options("resnet", "", "", init, "compact", channels=4, layers=3))
 
 
-def test_best_starts_as_the_installed_balanced() -> None:
+def test_best_can_start_as_balanced() -> None:
     channels, layers = STUDENTS["best"]
     generator, start = build_generator(
         Options("resnet", "", "", "balanced", "compact", channels=channels, layers=layers)

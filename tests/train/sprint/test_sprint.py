@@ -440,13 +440,14 @@ def test_what_a_generator_begins_as(tmp_path: Path) -> None:
     asked = Sprint(tmp_path / "parts", tmp_path / "out", 1, (("balanced", 1), ("best", 1)), init={"fast": "scratch"})
     assert first_weights("fast", asked) == "scratch"
     assert Path(first_weights("balanced", asked)).name == "balanced.safetensors"
-    assert Path(first_weights("best", asked)).name == "balanced.safetensors"
+    assert Path(first_weights("best", asked)).name == "best.safetensors"
+    assert Path(first_weights("96x23", asked)).name == "balanced.safetensors"  # the largest that can be grown
     assert Path(first_weights("32x9", asked)).name == "fast.safetensors"
     assert first_weights("8x2", asked) == "interpolation"
     for folder in ("out", "parts/init"):  # the newest: trained just now, or brought for it
         (tmp_path / folder).mkdir(parents=True)
     save_generator(Compact(64, 16), tmp_path / "out" / "balanced.safetensors", {})
-    assert first_weights("best", asked) == str(tmp_path / "out" / "balanced.safetensors")
+    assert first_weights("96x23", asked) == str(tmp_path / "out" / "balanced.safetensors")
     assert first_weights("balanced", asked) != str(tmp_path / "out" / "balanced.safetensors")
     save_generator(Compact(8, 2), tmp_path / "parts" / "init" / "best.safetensors", {})
     assert first_weights("best", asked) == str(tmp_path / "parts" / "init" / "best.safetensors")

@@ -70,22 +70,30 @@ def installed(tmp_path, monkeypatch):
     """Weights of the family so small that all of them are fast; `fast` also at 2x."""
     folder = tmp_path / "weights"
     folder.mkdir()
-    for name, channels, scale in (("balanced", 12, 4), ("fast", 8, 4), ("fast-2x", 8, 2), ("tiny", 4, 4)):
+    sizes = (("best", 16, 4), ("balanced", 12, 4), ("fast", 8, 4), ("fast-2x", 8, 2), ("tiny", 4, 4))
+    for name, channels, scale in sizes:
         save_generator(Compact(channels, 2, scale), folder / f"{name}.safetensors", {"licence": "none"})
     monkeypatch.setattr(checkpoint, "WEIGHTS", folder)
     return folder
 
 
 def test_native_weights_where_they_are_installed(installed):
-    assert [info.name for info in family(4)] == ["balanced", "fast", "tiny"]
-    assert [info.name for info in family(2)] == ["balanced", "fast-2x", "tiny"]
+    assert [info.name for info in family(4)] == ["best", "balanced", "fast", "tiny"]
+    assert [info.name for info in family(2)] == ["best", "balanced", "fast-2x", "tiny"]
     assert family_member("fast", 2).name == "fast-2x"
     assert family_member("fast", 3).name == family_member("fast", 4).name == "fast"
     assert family_member("tiny", 2).name == "tiny"
-    assert family_member("best", 2).name == family_member(None, 4).name == "balanced"
+    assert family_member("best", 2).name == "best"
+    assert family_member(None, 4).name == "balanced"  # of a picture nobody measures whether the best is too slow
     assert family_member(str(installed / "fast.safetensors"), 2).name == "fast"  # a file is what it is
     (installed / "balanced.safetensors").unlink()
+    assert family_member(None, 2).name == "fast-2x"
+    (installed / "best.safetensors").unlink()
     assert family_member("best", 2).name == "fast-2x"
+    for name in ("fast", "fast-2x", "tiny"):
+        (installed / f"{name}.safetensors").unlink()
+    save_generator(Compact(16, 2, 4), installed / "best.safetensors", {"licence": "none"})
+    assert family_member(None, 4).name == "best"  # better than nothing
 
 
 def test_unknown_names_list_what_there_is(installed, tmp_path):
@@ -97,7 +105,7 @@ def test_unknown_names_list_what_there_is(installed, tmp_path):
         family_member(str(tmp_path / "none.safetensors"), 4)
     for path in installed.iterdir():
         path.unlink()
-    with pytest.raises(UsageError, match="none of balanced, fast, tiny is installed"):
+    with pytest.raises(UsageError, match="none of best, balanced, fast, tiny is installed"):
         family_member("best", 4)
 
 
@@ -195,9 +203,10 @@ def prepared(path, output, said=None, **options):
     return prepare(path, Options(output=output, **wanted), Report(), None if said is None else said.append)
 
 
-def chosen(path, folder, said=None, wanted=None, rate=None, **seconds):
+def chosen(path, folder, said=None, wanted=None, rate=None, gpu=False, **seconds):
     """(the name of the model taken for a job on `path`, what is to be said of it, the models that were opened)"""
     job = prepared(path, folder / "a.mkv", model="tiny", reuse="off")
+    job = replace(job, backend=replace(job.backend, name="cuda")) if gpu else job
     if rate:
         job = replace(job, info=replace(job.info, video=replace(job.info.video, rate=Fraction(rate))))
     open, opened = models(**seconds)
@@ -206,21 +215,32 @@ def chosen(path, folder, said=None, wanted=None, rate=None, **seconds):
 
 
 def test_auto_takes_the_best_that_reaches(episode, installed, tmp_path):
-    assert chosen(episode, tmp_path)[0] == "balanced"
-    assert chosen(episode, tmp_path, balanced=0.3)[0] == "fast"
+    assert chosen(episode, tmp_path)[0] == "best"
+    assert chosen(episode, tmp_path, best=0.3)[0] == "balanced"
+    assert chosen(episode, tmp_path, best=0.5, balanced=0.3)[0] == "fast"
     name, outlook, opened = chosen(episode, tmp_path, balanced=0.3, fast=0.3)
     assert name == "tiny" and not outlook.too_slow
     assert opened == ["tiny", "fast"]  # what is slower still need not be tried
 
 
+def test_a_gpu_tries_the_best_where_the_next_reaches(episode, installed, tmp_path):
+    assert chosen(episode, tmp_path, gpu=True)[::2] == ("best", ["balanced", "best"])
+    assert chosen(episode, tmp_path, gpu=True, best=0.5)[::2] == ("balanced", ["balanced", "best"])
+    assert chosen(episode, tmp_path, gpu=True, best=9, balanced=0.3)[::2] == ("fast", ["balanced", "fast"])
+    name, _, opened = chosen(episode, tmp_path, gpu=True, best=9, balanced=0.9, fast=0.6)
+    assert name == "tiny" and opened == ["balanced", "fast", "tiny"]
+    (installed / "balanced.safetensors").unlink()
+    assert chosen(episode, tmp_path, gpu=True, best=9)[::2] == ("fast", ["fast", "best"])
+
+
 def test_where_none_reaches_the_fastest_and_that_is_said(episode, installed, tmp_path):
-    name, outlook, _ = chosen(episode, tmp_path, balanced=3, fast=2, tiny=0.3)
+    name, outlook, _ = chosen(episode, tmp_path, best=9, balanced=3, fast=2, tiny=0.3)
     assert name == "tiny" and outlook.too_slow and outlook.speed.fps < 4
 
 
 def test_whether_it_reaches_depends_on_the_source(episode, installed, tmp_path):
-    assert chosen(episode, tmp_path, balanced=0.2, rate=1)[0] == "balanced"
-    assert chosen(episode, tmp_path, balanced=0.2, rate=8)[0] == "fast"
+    assert chosen(episode, tmp_path, best=2, balanced=0.2, rate=1)[0] == "balanced"
+    assert chosen(episode, tmp_path, best=2, balanced=0.2, rate=8)[0] == "fast"
 
 
 def test_what_stands_still_counts_as_the_run_counts_it(installed, tmp_path):
@@ -236,7 +256,7 @@ def test_what_stands_still_counts_as_the_run_counts_it(installed, tmp_path):
         file.mux(stream.encode(None))
     for reuse, name in (("off", "fast"), (None, "balanced")):
         job = prepared(path, tmp_path / "a.mkv", model="tiny", reuse=reuse)
-        open, _ = models(balanced=0.3)
+        open, _ = models(best=9, balanced=0.3)
         assert choose_model(None, job, Report(), None, open)[0].name == name
 
 
@@ -244,8 +264,8 @@ def test_a_model_named_by_hand_is_measured_only_to_tell_somebody(installed, tmp_
     long, said = tmp_path / "long.mkv", []
     write_episode(long, frames=52, keyframes=13, rate=Fraction(4))
     assert chosen(long, tmp_path, wanted="balanced")[1:] == (None, [])
-    name, outlook, opened = chosen(long, tmp_path, said, wanted="best", balanced=0.3)
-    assert name == "balanced" and opened == ["balanced"] and outlook.speed.fps < 4 and outlook.frames == 52
+    name, outlook, opened = chosen(long, tmp_path, said, wanted="best", best=0.3)
+    assert name == "best" and opened == ["best"] and outlook.speed.fps < 4 and outlook.frames == 52
     assert len(said) == 1 and "measuring" in said[0] and not outlook.too_slow
     assert chosen(episode, tmp_path, said, wanted="balanced")[1:] == (None, [])  # over sooner than measured
 
@@ -268,7 +288,7 @@ def test_errors_of_opening_a_model_are_told(episode, installed, tmp_path):
 
 def test_the_command_chooses_and_says(installed, tmp_path):
     """Real models, whole preparation: small enough for one frame a second, and not for 10,000."""
-    for rate, name in ((1, "balanced"), (10_000, "tiny")):
+    for rate, name in ((1, "best"), (10_000, "tiny")):
         path, said = tmp_path / f"{rate}.mkv", []
         write_episode(path, frames=24, rate=Fraction(24))
         job = prepared(path, tmp_path / "a.mkv", model="tiny")
@@ -277,7 +297,7 @@ def test_the_command_chooses_and_says(installed, tmp_path):
         assert model.name == outlook.model == name
     said = []
     job = prepared(path, tmp_path / "a.mkv", said, scale=2)
-    assert Path(job.backend.model).stem == job.settings["model"] in ("balanced", "fast-2x", "tiny")
+    assert Path(job.backend.model).stem == job.settings["model"] in ("best", "balanced", "fast-2x", "tiny")
     assert len(said) == 1 and said[0].startswith(f"{job.settings['model']}: about ") and "done in" in said[0]
     assert prepared(path, tmp_path / "a.mkv", said, backend="nearest").settings["model"] == "none" and len(said) == 1
 
@@ -344,7 +364,7 @@ def test_work_that_cannot_be_read_is_told_by_the_run(episode, installed, tmp_pat
 
 
 def test_a_stream_gets_its_model_too(episode, installed):
-    assert prepared(episode, Path("-")).settings["model"] in ("balanced", "fast", "tiny")
+    assert prepared(episode, Path("-")).settings["model"] in ("best", "balanced", "fast", "tiny")
     if os.name == "posix":
         done = vidsr(episode, "-o", "-", "--model", "bset")
         assert done.returncode == 2 and "'bset'" in done.stderr

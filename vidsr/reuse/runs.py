@@ -53,7 +53,7 @@ class Runs:
         self._frames: deque[tuple[Sequence[np.ndarray], np.ndarray]] = deque()  # (planes, signature) still to decide
         self._spare = [np.empty(size, np.float32) for _ in range(2)]
         self._before = np.zeros(size, np.float32)  # the signature of the frame decided last
-        self._rooms = [np.empty((_AT_ONCE, signatures.length), np.float32) for _ in range(2)]
+        self._rooms = [np.empty((_AT_ONCE, signatures.length), np.float32) for _ in range(4)]
         self._starts = [group.first for group in signatures.groups]
         self._sizes = np.array([group.end - group.first for group in signatures.groups], np.float32)
         edges = [group.edge for group in signatures.groups]
@@ -113,7 +113,7 @@ class Runs:
         lengths = number + 1 - self._begun
         share = np.where(lengths <= self._window, 1 / lengths, 0).astype(np.float32)[:, None]
         self._length = np.minimum(lengths, self._window)
-        for part in self._parts():
+        for part in self._parts(self._signatures.tiles):
             if share[part].any():
                 step = np.subtract(signature[part], self._mean[part], out=self._room(0, part))
                 step *= share[part]
@@ -143,7 +143,7 @@ class Runs:
         luma = self._luma(self._mean)
         loud, limits, noise = self._noise(signature, luma)
         score = np.empty(len(loud), np.float32)
-        for part in self._parts():
+        for part in self._parts(self._signatures.tiles):
             now = np.subtract(signature[part], self._mean[part], out=self._room(0, part))
             np.square(now, out=now)
             now /= np.add(self._edges[part], limits, out=self._room(1, part))
@@ -156,10 +156,20 @@ class Runs:
             motion /= _ALONE
         else:
             more = np.flatnonzero(score > _BESIDE / _ALONE)  # two agree on no more than one of them shows
-            limit = np.sqrt(self._edges[more] + limits) * loud[more, None]
-            now, after = ((frame[more] - self._mean[more]) / limit for frame in (signature, following))
-            both = np.maximum(np.minimum(now, after).max(1), -np.maximum(now, after).min(1))
-            score[more] = np.maximum(score[more], both)
+            for part in self._parts(len(more)):
+                tiles = more[part]
+                limit = self._take(0, tiles, self._edges)
+                limit += limits
+                np.sqrt(limit, out=limit)
+                limit *= loud[tiles, None]
+                mean = self._take(1, tiles, self._mean)
+                now, after = self._take(2, tiles, signature), self._take(3, tiles, following)
+                for frame in (now, after):
+                    frame -= mean
+                    frame /= limit
+                both = np.minimum(now, after, out=mean).max(1)
+                both = np.maximum(both, -np.maximum(now, after, out=now).min(1))
+                score[tiles] = np.maximum(score[tiles], both)
         score[some] = np.maximum(score[some], motion)
         changed = (score > _CLEAR) | self._fading(luma, signature, following)
         changed |= (self._around(changed) > 0) & (score > _BESIDE)
@@ -237,10 +247,14 @@ class Runs:
         size = group.end - group.first
         return np.asarray(signature[:, group.first : group.end] @ np.full(size, 1 / size, np.float32))
 
-    def _parts(self) -> Iterator[slice]:
-        """All tiles, so many at once that what is computed of them stays in the core's cache."""
-        for first in range(0, self._signatures.tiles, _AT_ONCE):
-            yield slice(first, min(first + _AT_ONCE, self._signatures.tiles))
+    def _parts(self, count: int) -> Iterator[slice]:
+        """Of so many tiles, as many at once as what is computed of them stays in the core's cache."""
+        for first in range(0, count, _AT_ONCE):
+            yield slice(first, min(first + _AT_ONCE, count))
 
     def _room(self, number: int, part: slice) -> np.ndarray:
         return self._rooms[number][: part.stop - part.start]
+
+    def _take(self, number: int, tiles: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Those of `rows`, in a room."""
+        return np.take(rows, tiles, axis=0, out=self._rooms[number][: len(tiles)], mode="clip")

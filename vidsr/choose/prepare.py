@@ -125,7 +125,8 @@ def decide(
     settings = EncodeSettings(codec.name, codec.encoder, codec.options(*asked, color, video.hdr, threads, live))
     on_gpu = _decodes_on_gpu(options.hwaccel, info, report)
     if options.grain and format.family != video.format.family:
-        raise UsageError(f"--grain keep: not with --pixel-format {format.name}: the source is {video.format.name}")
+        kinds = f"the source is {video.format.name}, the result {format.name}"
+        raise UsageError(f"--grain keep: {kinds}, whose planes are others; leave it out")
     still = choose_reuse(options.reuse, spec, info, span, options.grain is not None)
     if live and still:
         still = replace(still, window=min(still.window, LIVE_WINDOW))

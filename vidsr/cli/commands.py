@@ -120,14 +120,15 @@ def upscale(signals: _Signals, inputs: tuple[Path, ...], quiet: bool, verbose: b
 
 
 def _options(given: dict[str, Any]) -> api.Options:
-    """The command line, parsed: "auto" is no choice, nor is "clean"."""
+    """The command line, parsed: "auto" is no choice."""
     pairs = {}
     for pair in given.pop("encoder_options"):
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise UsageError(f"--encoder-option {pair}: write it as NAME=VALUE")
         pairs[key] = value
-    chosen: dict[str, Any] = {name: None if value in ("auto", "clean") else value for name, value in given.items()}
+    chosen: dict[str, Any] = {name: None if value == "auto" else value for name, value in given.items()}
+    chosen["grain"] = None if chosen["grain"] == "clean" else chosen["grain"]
     tile = chosen.pop("tile")
     if tile is not None and not (api.is_number(tile) and int(tile) >= api.LEAST_TILE):
         raise UsageError(f"--tile {tile}: choose auto or a number of pixels from {api.LEAST_TILE}")

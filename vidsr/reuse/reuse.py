@@ -196,7 +196,7 @@ class _Planner:
     """What has to be computed of each frame.
 
     exact: of all samples that the generator looks at. Otherwise of those within half as far: what lies further away
-    changes a result by a level at most (measured: `fast` and `balanced`, three worn clips).
+    changes a result by a level, by two or three at single samples (docs/evaluation.md).
     """
 
     def __init__(self, batch: FrameBatch, backend: Backend, exact: bool, counts: ReuseCounts) -> None:

@@ -109,6 +109,17 @@ def test_no_permission_as_another_user(tmp_path, episode):
     assert "closed.mkv: no permission to read" in lines[0] and "shut: no permission to write" in lines[1]
 
 
+def test_grain_that_nothing_takes_out_or_that_has_no_place(tmp_path, episode):
+    refused(quick(episode, "--grain", "keep", "--reuse", "off"), 2, "--grain keep", "--reuse off")
+    refused(quick(episode, "--grain", "keep", "--reuse", "exact"), 2, "--grain keep", "--reuse exact")
+    with av.open(str(tmp_path / "rgb.mkv"), "w") as file:
+        stream = file.add_stream("libx264rgb", rate=12)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr24"
+        for packet in (*stream.encode(av.VideoFrame(64, 48, "bgr24")), *stream.encode(None)):
+            file.mux(packet)
+    refused(quick(tmp_path / "rgb.mkv", "--grain", "keep"), 2, "--grain keep", "gbrp", "yuv444p")
+
+
 def test_output_is_the_input(tmp_path, episode):
     copy = tmp_path / "a.mkv"
     copy.write_bytes(episode.read_bytes())

@@ -10,7 +10,6 @@ Formulas: ITU-T H.273 (07/2021), section 8.3 (equations 20 to 75).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -24,6 +23,7 @@ _WEIGHTS = {
     "fcc": (0.30, 0.11),
     "smpte240m": (0.212, 0.087),
 }
+HAVE_UINT16 = ("cpu", "cuda")  # devices on which PyTorch computes with it
 _Row = tuple[float, float, float]
 _Matrix = tuple[_Row, _Row, _Row]
 
@@ -61,6 +61,9 @@ def to_rgb(planes: Sequence[Tensor], format: PixelFormat, color: ColorSpec) -> T
         centred = color.chroma_location != "topleft"
         channels[1:] = [_double(plane, 1, centred)[:, :height] for plane in channels[1:]]
     matrix, offsets = _decoding(format, color)
+    if torch.compiler.is_compiling():  # compilers take no part of a tensor for `out`, and make one kernel of it all
+        each = [_combine(channels, matrix[i], offsets[i], torch.empty_like(channels[0])) for i in range(3)]
+        return torch.stack(each, 1)
     rgb = torch.empty((luma.shape[0], 3, height, width), dtype=torch.float32, device=luma.device)
     for i in range(3):
         _combine(channels, matrix[i], offsets[i], rgb[:, i])
@@ -112,7 +115,6 @@ def _code_range(format: PixelFormat, color: ColorSpec) -> tuple[float, float, fl
     return 16 * unit, 219 * unit, 128 * unit, (219 if color.matrix == "ycgco" else 224) * unit
 
 
-@lru_cache(maxsize=64)
 def encoding(format: PixelFormat, color: ColorSpec) -> tuple[_Matrix, _Row]:
     """(matrix, offsets) of R'G'B' -> codes of the three planes, before subsampling: matrix @ rgb + offsets.
 
@@ -132,23 +134,28 @@ def encoding(format: PixelFormat, color: ColorSpec) -> tuple[_Matrix, _Row]:
     return (_scaled(luma, span), _scaled(first, chroma_span), _scaled(second, chroma_span)), (zero, middle, middle)
 
 
-@lru_cache(maxsize=64)
 def _decoding(format: PixelFormat, color: ColorSpec) -> tuple[_Matrix, _Row]:
     """Matrix and offset of codes of the three planes -> R'G'B': the inverse of `encoding`."""
     matrix, offsets = encoding(format, color)
-    inverse = torch.linalg.inv(torch.tensor(matrix, dtype=torch.float64))
-    zero = -(inverse @ torch.tensor(offsets, dtype=torch.float64))
+    # By hand, in Python's own numbers: torch.compile takes those for constants, and cannot read them out of tensors.
+    (a, b, c), (d, e, f), (g, h, i) = matrix
+    first = (e * i - f * h, f * g - d * i, d * h - e * g)
+    determinant = a * first[0] + b * first[1] + c * first[2]
+    inverse = _scaled((first[0], c * h - b * i, b * f - c * e), 1 / determinant), \
+        _scaled((first[1], a * i - c * g, c * d - a * f), 1 / determinant), \
+        _scaled((first[2], b * g - a * h, a * e - b * d), 1 / determinant)
     # Coefficients that are zero on paper come out as 1e-18: set to zero, they cost no pass over the picture.
-    clean = [[0.0 if abs(value) < 1e-12 else value for value in row] for row in inverse.tolist()]
-    return tuple(map(tuple, clean)), tuple(zero.tolist())  # type: ignore[return-value]
+    clean = tuple(tuple(0.0 if abs(value) < 1e-12 else value for value in row) for row in inverse)
+    zero = tuple(-sum(value * offset for value, offset in zip(row, offsets, strict=True)) for row in inverse)
+    return clean, zero  # type: ignore[return-value]
 
 
 def _scaled(row: _Row, factor: float) -> _Row:
     return row[0] * factor, row[1] * factor, row[2] * factor
 
 
-def _combine(channels: Sequence[Tensor], weights: _Row, offset: float, out: Tensor) -> None:
-    """out = weights . channels + offset, in place and without a pass for weights that are zero.
+def _combine(channels: Sequence[Tensor], weights: _Row, offset: float, out: Tensor) -> Tensor:
+    """out = weights . channels + offset, in place and without a pass for weights that are zero; `out`.
 
     Sums of whole planes: on two cores 1 ms for 1080p, where matmul took 1.5 and a 1x1 convolution 90.
     """
@@ -156,14 +163,17 @@ def _combine(channels: Sequence[Tensor], weights: _Row, offset: float, out: Tens
     torch.mul(terms[0][0], terms[0][1], out=out)
     for channel, weight in terms[1:]:
         out.add_(channel, alpha=weight)
-    out.add_(offset)
+    return out.add_(offset)
 
 
 def quantize(plane: Tensor, bits: int) -> Tensor:
-    """Float codes -> the nearest that `bits` bits hold, uint8 or (above 8 bits) uint16. Overwrites `plane`."""
+    """Float codes -> the nearest that `bits` bits hold, uint8 or (above 8 bits) uint16; int32 on devices that have none
+    of the latter. Overwrites `plane`."""
     plane.add_(0.5).clamp_(0, 2.0**bits - 1)
     # By way of int16: the way from float32 straight to uint8 is not vectorised (0.6 ms for 1080p instead of 0.12).
-    return plane.to(torch.int16).to(torch.uint8) if bits == 8 else plane.to(torch.uint16)
+    if bits == 8:
+        return plane.to(torch.int16).to(torch.uint8)
+    return plane.to(torch.uint16 if plane.device.type in HAVE_UINT16 else torch.int32)
 
 
 def _double(x: Tensor, dim: int, centred: bool) -> Tensor:

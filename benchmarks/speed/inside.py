@@ -15,7 +15,8 @@ import torch
 from benchmarks.speed.measure import Effort, speed
 from benchmarks.speed.roof import stopwatch
 from vidsr.backends.cpu import TorchBackend
-from vidsr.backends.cuda import CudaBackend, _copy
+from vidsr.backends.cuda import CudaBackend
+from vidsr.backends.lanes import copy_all
 from vidsr.backends.planes import PlaneGenerator, tensor
 from vidsr.frames import FrameBatch
 
@@ -66,11 +67,11 @@ def _parts_of_lane(backend: CudaBackend, batch: FrameBatch) -> tuple[Any, ...]:
 
     def upload() -> None:
         pinned = [backend._gather([f.planes[i] for f in frames], target) for i, target in enumerate(lane.inputs)]
-        streams.run(streams.upload, lambda: _copy(pinned, lane.inputs))
+        streams.run(streams.upload, lambda: copy_all(pinned, lane.inputs))
 
     def download() -> None:
         results = [backend._host(output.shape, output.dtype) for output in lane.outputs]
-        streams.run(streams.download, lambda: _copy(lane.outputs, results))
+        streams.run(streams.download, lambda: copy_all(lane.outputs, results))
 
     def through_host(step: Callable[[], None], stream: Any) -> Callable[[int], float]:
         def work(pieces: int) -> float:
@@ -83,7 +84,7 @@ def _parts_of_lane(backend: CudaBackend, batch: FrameBatch) -> tuple[Any, ...]:
 
         return work
 
-    computed = _repeated(stopwatch(backend._device), lambda: backend._compute(lane))
+    computed = _repeated(stopwatch(backend.device), lambda: backend._compute(lane))
 
     def on_device(pieces: int) -> float:
         seconds: list[float] = []

@@ -14,7 +14,6 @@ import torch
 from benchmarks.common.pictures import Source
 from vidsr.backends import open_backend
 from vidsr.backends.base import Backend, BackendSpec, Notify
-from vidsr.backends.convolutions import TorchBody
 from vidsr.backends.cpu import TorchBackend
 from vidsr.backends.cuda import KIND as CUDA
 from vidsr.backends.cuda import CudaBackend
@@ -92,13 +91,13 @@ def open_on(
 ) -> CudaBackend | TorchBackend:
     """The backend of `spec`; that of PyTorch on GPUs also on the CPU, for rehearsals. BackendError where it cannot run.
 
-    execution: of PyTorch on GPUs: "graph", "eager" or "compile" (torch.compile of the convolutions, then a graph).
+    execution: of PyTorch on GPUs: "graph", "eager" or "compile" (torch.compile, then a graph).
     """
     if spec.name == CUDA.name and (device.type == "cpu" or execution != "graph"):
         if device.type != "cpu" and (reason := CUDA.available()):
             raise BackendError(reason)
-        body = TorchBody(compiled=execution == "compile")
-        return CudaBackend(load_generator(spec.model), spec, notify, device, body, execution != "eager")
+        spec = replace(spec, compiled=execution == "compile")
+        return CudaBackend(load_generator(spec.model), spec, notify, device, graphs=execution != "eager")
     opened = open_backend(replace(spec, instead=()), notify)
     assert isinstance(opened, CudaBackend | TorchBackend)
     return opened

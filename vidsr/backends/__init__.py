@@ -13,6 +13,8 @@ from vidsr.errors import BackendError, UsageError
 BACKENDS = {
     "tensorrt": "vidsr.backends.tensorrt.body",
     "cuda": "vidsr.backends.cuda",
+    "xpu": "vidsr.backends.xpu",
+    "mps": "vidsr.backends.mps",
     "cpu": "vidsr.backends.cpu",
     "nearest": "vidsr.backends.nearest",
 }

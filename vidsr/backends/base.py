@@ -25,6 +25,7 @@ class BackendSpec:
     tile: side of the largest square given to the generator at once, in source pixels; None for whole
         frames, or tiles where memory is short.
     precision: "fp32", "bf16" or "fp16"; None for the fastest that keeps the picture.
+    compiled: let torch.compile fuse PyTorch's kernels, where that works.
     instead: names to try in turn, each time saying why, where `name` cannot be opened after all.
     """
 
@@ -37,6 +38,7 @@ class BackendSpec:
     result_color: ColorSpec
     tile: int | None = None
     precision: Precision | None = None
+    compiled: bool = False
     instead: tuple[str, ...] = ()
 
 
@@ -73,7 +75,7 @@ class Backend(Protocol):
     """Planes in, planes out.
 
     One thread at a time calls `submit` or the backend itself; what `submit` returns may be called by any thread at any
-    time, once.
+    time, once. Nobody writes into the planes of a batch before its result is there.
 
     description: one line for people: device, precision, model.
     context: how many source pixels around a part of the picture its result depends on, rounded up to even; None where
@@ -104,11 +106,11 @@ class Backend(Protocol):
         """Begin the work; the result of what is returned is that of `backend(batch)`. Batches end in any order."""
         ...
 
-    def settle(self, width: int, height: int) -> dict[str, Any]:
+    def settle(self, width: int, height: int, patches: bool = True) -> dict[str, Any]:
         """All that a result's bits depend on and the spec leaves to the machine, decided now for pictures of that size.
 
-        Plain values by name, such as {"backend": "cpu", "precision": "bf16", "tile": 0}: a run that goes on elsewhere
-        or later must come to the same.
+        patches: whether parts of pictures will come, too. Plain values by name, such as {"backend": "cpu", "precision":
+        "bf16", "tile": 0}: a run that goes on elsewhere or later must come to the same.
         """
         ...
 
@@ -130,5 +132,5 @@ class Immediate:
         result = self(batch)
         return lambda: result
 
-    def settle(self, width: int, height: int) -> dict[str, Any]:
+    def settle(self, width: int, height: int, patches: bool = True) -> dict[str, Any]:
         return {"backend": type(self).__name__}

@@ -17,9 +17,11 @@ class Body(Protocol):
     """What runs the convolutions of a CudaBackend, all the rest of which stays as it is. Of one backend only.
 
     name: of the backend that this makes it, as `settle` says it.
+    compiles: whether torch.compile may take over the convolutions, too, and all around them.
     """
 
     name: str
+    compiles: bool
 
     def precision(self, requested: str | None, device: torch.device, lacks: frozenset[str]) -> str:
         """What the convolutions compute in, "fp32", "bf16" or "fp16". UsageError for a request that cannot be met."""
@@ -37,27 +39,33 @@ class Body(Protocol):
         are given to the generator in tiles of that size, or whole for 0."""
         ...
 
+    def runs(self, inputs: Sequence[Tensor], tile: int) -> str:
+        """What does the convolutions of such planes, after `prepare`, in a few words: a run that goes on must not
+        differ."""
+        ...
+
     def close(self) -> None:
         """Give back what it holds of the device."""
         ...
 
 
 class TorchBody:
-    """The convolutions by PyTorch's kernels. compiled: by what torch.compile makes of them, to compare with."""
+    """The convolutions by PyTorch's kernels. name: of the backend."""
 
-    name = "cuda"
+    compiles = True
 
-    def __init__(self, compiled: bool = False) -> None:
-        self._compiled = compiled
+    def __init__(self, name: str = "cuda") -> None:
+        self.name = name
 
     def precision(self, requested: str | None, device: torch.device, lacks: frozenset[str]) -> str:
         return choose_precision(requested, device.type, lacks)
 
     def attach(self, generator: Generator, planes: PlaneGenerator, precision: str, notify: Notify) -> str:
-        if self._compiled:
-            planes.generator.body.compile(mode="max-autotune-no-cudagraphs", dynamic=False)
         return precision
 
     def prepare(self, inputs: Sequence[Tensor], tile: int) -> None: ...
+
+    def runs(self, inputs: Sequence[Tensor], tile: int) -> str:
+        return "PyTorch"
 
     def close(self) -> None: ...

@@ -6,10 +6,13 @@ import warnings
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vidsr.backends.base import BackendKind, BackendSpec, Immediate, Notify
+from vidsr.backends.compiled import Ways
 from vidsr.backends.planes import PlaneGenerator, available_bytes, choose_precision, cpu_has_bf16, model_name, tensor
 from vidsr.backends.tiles import activation_bytes, auto_tile
+from vidsr.backends.trust import made_frames
 from vidsr.frames import Frame, FrameBatch
 from vidsr.models.base import Generator
 from vidsr.models.checkpoint import load_generator
@@ -46,6 +49,7 @@ class TorchBackend(Immediate):
         if precision == "bf16" and not cpu_has_bf16():
             self._notify("this CPU has no bf16 arithmetic: precision bf16 is slower here than fp32")
         self._planes = PlaneGenerator(generator, spec, precision, _CPU)
+        self._ways = Ways(self._planes, spec.compiled, self._notify)
         self.context = self._planes.context
         self._bytes: tuple[float, float] | None = None
         self._tiles: dict[tuple[int, int], int] = {}
@@ -59,11 +63,18 @@ class TorchBackend(Immediate):
         frames = tuple(self._enlarge(frame, tile) for frame in batch.frames)
         return FrameBatch(frames, self.spec.result_format, self.spec.result_color)
 
-    def settle(self, width: int, height: int) -> dict[str, Any]:
+    def settle(self, width: int, height: int, patches: bool = True) -> dict[str, Any]:
         self._settled = self._tile(width, height)
-        return {"backend": "cpu", "precision": self._precision, "tile": self._settled}
+        found = {"backend": "cpu", "precision": self._precision, "tile": self._settled}
+        if self.spec.compiled:  # whole pictures only: pieces have too many sizes
+            made = made_frames(width, height, self.spec.source_format, self.spec.source_color)
+            stacks = _stacks(made.frames[0])
+            self._ways.prepare(stacks, self._settled)
+            found["convolutions"] = "torch.compile" if self._ways.compiled(stacks) else "PyTorch"
+        return found
 
     def close(self) -> None:
+        self._ways.close()
         del self._planes
 
     def _tile(self, width: int, height: int) -> int:
@@ -81,8 +92,12 @@ class TorchBackend(Immediate):
         return self._tiles[width, height]
 
     def _enlarge(self, frame: Frame, tile: int) -> Frame:
-        planes = self._planes([tensor(plane)[None] for plane in frame.planes], tile)
+        planes = self._ways(_stacks(frame), tile)
         return Frame(tuple(plane[0].numpy() for plane in planes), frame.pts, frame.duration)
+
+
+def _stacks(frame: Frame) -> list[Tensor]:
+    return [tensor(plane)[None] for plane in frame.planes]
 
 
 KIND = BackendKind("cpu", lambda: None, open_cpu, precisions=("bf16", "fp32"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import re
 import threading
@@ -10,10 +11,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import torch
 
 from vidsr.errors import BackendError, first_line
+from vidsr.files import cache_folder, make_cache_folder, write_whole
 
 _probing = threading.Lock()
 
@@ -30,6 +33,8 @@ def cuda_missing() -> str | None:
     if not usable:
         said = next((first_line(w.message) for w in caught if "CUDA" in str(w.message)), no_driver or "none found")
         return f"cuda: no usable NVIDIA GPU ({said}): install NVIDIA's driver, or update it"
+    if torch.version.hip:  # AMD's: their architectures have names of their own, and PyTorch finds those it cannot use
+        return None
     try:
         torch.cuda.init()
         major, minor = torch.cuda.get_device_capability()
@@ -70,7 +75,11 @@ def has_kernels(major: int, minor: int, built_for: Sequence[str]) -> bool:
 
 def device_name(device: torch.device) -> str:
     """For people."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "xpu":
+        return torch.xpu.get_device_name(device)
+    return "Apple GPU" if device.type == "mps" else "CPU"
 
 
 def gpu_name() -> str:
@@ -79,15 +88,58 @@ def gpu_name() -> str:
 
 
 @contextmanager
-def cuda_errors_explained(device: torch.device) -> Iterator[None]:
-    """CUDA's errors as a BackendError of one line. After one the device cannot be used in this process."""
+def device_errors_explained(device: torch.device) -> Iterator[None]:
+    """A device's errors as a BackendError of one line. After one it cannot be used in this process."""
     try:
         yield
     except RuntimeError as error:
-        if device.type == "cuda":
-            if isinstance(error, torch.OutOfMemoryError):
+        if device.type != "cpu":
+            if out_of_memory(error):
                 said = "out of device memory: free some, or use --backend cpu"
                 raise BackendError(f"{device_name(device)}: {said}") from error
-            if re.search("CUDA|cuDNN|CUDNN", str(error)):
+            if re.search("CUDA|cuDNN|CUDNN|HIP|MPS|Metal|XPU|SYCL|Level.?Zero", str(error)):
                 raise BackendError(f"{device_name(device)}: {first_line(error)}; run it again to go on") from error
         raise
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device has no memory left, which Metal says in its own way."""
+    return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)
+
+
+def graphs_refused(device: torch.device) -> str | None:
+    """One line why CUDA graphs are not recorded here: it went wrong before, with this card, driver and PyTorch."""
+    path = _refusal(device)
+    try:
+        reason = path.read_text().strip()
+    except OSError:
+        return None
+    return f"no CUDA graphs, which went wrong here before ({reason}): slower; delete {path} to try again"
+
+
+def refuse_graphs(device: torch.device, reason: str) -> str:
+    """Remember that recording a graph went wrong; what to do now, for people."""
+    path = _refusal(device)
+    try:
+        make_cache_folder(path.parent)
+        write_whole(path, reason.encode())
+    except OSError:
+        return "run it again to go on"
+    return "run it again: it goes on without graphs, slower"
+
+
+def _refusal(device: torch.device) -> Path:
+    card = f"{device_name(device)} {torch.__version__} {torch.version.cuda} {torch.version.hip} {driver_version()}"
+    return cache_folder("graphs") / f"{hashlib.sha256(card.encode()).hexdigest()[:16]}.refused"
+
+
+def driver_version() -> str:
+    """Of NVIDIA's driver, and of the CUDA that it knows; "" where there is none."""
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text()
+        found = re.search(r"\d+\.\d+(?:\.\d+)?", text)
+    except OSError:  # not Linux
+        found = None
+    ask = getattr(torch._C, "_cuda_getDriverVersion", None)
+    api = str(ask()) if ask and torch.cuda.is_available() else ""
+    return f"{found[0]} ({api})" if found else api

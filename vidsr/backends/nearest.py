@@ -34,7 +34,7 @@ class NearestBackend(Immediate):
         )
         return FrameBatch(frames, spec.result_format, spec.result_color)
 
-    def settle(self, width: int, height: int) -> dict[str, Any]:
+    def settle(self, width: int, height: int, patches: bool = True) -> dict[str, Any]:
         return {"backend": "nearest"}
 
     def close(self) -> None:

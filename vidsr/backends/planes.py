@@ -50,9 +50,14 @@ class PlaneGenerator:
     def __call__(self, stacks: Sequence[Tensor], tile: int = 0) -> tuple[Tensor, ...]:
         """Planes [N, rows, columns] of the source format -> those of the result, new tensors of the same device.
 
-        tile: see `in_tiles`.
+        tile: see `in_tiles`. Above 8 bits, planes are uint16, or int32 where the device has none (color.HAVE_UINT16).
         """
-        highres = self.highres(stacks, tile)
+        with exactly(self.device):
+            return self.whole_way(stacks, tile)
+
+    def whole_way(self, stacks: Sequence[Tensor], tile: int = 0) -> tuple[Tensor, ...]:
+        """The same, without what PyTorch is told beforehand: fit for torch.export and torch.compile."""
+        highres = self._highres(stacks, tile)
         if self._fused:
             return self._fused.planes(highres)
         highres = reduce_by_area(highres, self.generator.scale, self.spec.scale)
@@ -61,9 +66,11 @@ class PlaneGenerator:
     @torch.inference_mode()
     def highres(self, stacks: Sequence[Tensor], tile: int = 0) -> Tensor:
         """What the generator makes of the planes, before it is rounded to codes: float32, 0..`peak`."""
-        lowres = to_rgb(stacks, self.spec.source_format, self.spec.source_color)
         with exactly(self.device):
-            return in_tiles(self.generator, lowres, tile)
+            return self._highres(stacks, tile)
+
+    def _highres(self, stacks: Sequence[Tensor], tile: int) -> Tensor:
+        return in_tiles(self.generator, to_rgb(stacks, self.spec.source_format, self.spec.source_color), tile)
 
     @property
     def context(self) -> int | None:
@@ -81,7 +88,7 @@ class PlaneGenerator:
 
 def exactly(device: torch.device) -> AbstractContextManager[None]:
     """float32 convolutions without TensorFloat-32, whose 10 bits would show, and the same kernels each time."""
-    if device.type == "cpu":
+    if device.type != "cuda":
         return nullcontext()
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
@@ -92,8 +99,9 @@ def choose_precision(requested: str | None, device: str, lacks: frozenset[str] =
     lacks: what the generator cannot be run in. UsageError for that, and for what the device or nobody has.
     """
     if requested is None:
-        if device == "cuda":  # before Volta, cards have no units for fp16 and are slower with it
-            old = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] < 7
+        if device != "cpu":  # before Volta, NVIDIA's cards have no units for fp16 and are slower with it
+            nvidia = device == "cuda" and torch.cuda.is_available() and not torch.version.hip
+            old = nvidia and torch.cuda.get_device_capability()[0] < 7
             return "fp32" if old or "fp16" in lacks else "fp16"
         return "bf16" if cpu_has_bf16() and "bf16" not in lacks else "fp32"
     if requested in lacks:
@@ -101,7 +109,7 @@ def choose_precision(requested: str | None, device: str, lacks: frozenset[str] =
     if requested not in DTYPES:
         raise UsageError(f"precision {requested!r}: use auto, {', '.join(DTYPES)}")
     if requested == "fp16" and device == "cpu":
-        raise UsageError("precision fp16 needs a CUDA device: use auto, bf16 or fp32 on a CPU")
+        raise UsageError("precision fp16 needs a GPU: use auto, bf16 or fp32 on a CPU")
     return requested
 
 
@@ -110,6 +118,8 @@ def cpu_has_bf16() -> bool:
 
     oneDNN's own test (`_is_mkldnn_bf16_supported`) also says yes where it would emulate it, slower than float32.
     """
+    if not torch.backends.mkldnn.is_available():  # builds for Apple's chips have no oneDNN, nor the test below
+        return False
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
     for test in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
@@ -123,7 +133,13 @@ def cpu_has_bf16() -> bool:
 
 def available_bytes(device: torch.device) -> int:
     """Memory free for the taking on `device`."""
-    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else free_memory()
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "xpu" and hasattr(torch.xpu, "mem_get_info"):
+        return int(torch.xpu.mem_get_info(device)[0])
+    if device.type == "mps":  # a part of the host's
+        return min(free_memory(), torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+    return free_memory()
 
 
 def model_name(spec: BackendSpec) -> str:

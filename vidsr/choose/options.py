@@ -31,7 +31,7 @@ class Options:
     model: an installed model's name, a weights file, or "best" for the best there is whatever it costs; None: the best
     that keeps up with the source on this machine; "balanced" for a still picture.
     backend: a name of `vidsr.capabilities()`. precision: of the convolutions. tile: work on squares of that many source
-    pixels, 16 and more.
+    pixels, 16 and more. compile: let torch.compile fuse PyTorch's kernels: up to a minute at first, then faster.
     codec: by a name or alias of encode.codecs. crf, preset: as the encoder has them. encoder_options: others of it, by
     FFmpeg's names. pixel_format: FFmpeg's name.
     threads: of each encoder. jobs: segments worked on at once.
@@ -52,6 +52,7 @@ class Options:
     backend: str | None = None
     precision: Precision | None = None
     tile: int | None = None
+    compile: bool = False
     codec: str | None = None
     crf: float | None = None
     preset: str | None = None
@@ -118,6 +119,7 @@ class Choices(TypedDict, total=False):
     backend: str | None
     precision: Precision | None
     tile: int | None
+    compile: bool
     codec: str | None
     crf: float | None
     preset: str | None

@@ -76,8 +76,9 @@ def make_spec(
     model = str(family_member(options.model, scale).path) if backend_kind(name).needs_model else ""
     instead = fallbacks(name) if options.backend is None else ()
     return BackendSpec(
-        name, model, scale, source_format, source_color, format, color, options.tile, options.precision, instead
-    )
+        name, model, scale, source_format, source_color, format, color, options.tile, options.precision,
+        options.compile, instead,
+    )  # fmt: skip
 
 
 def prepare(source: Path, options: Options, report: Report, say: Callable[[str], None] | None = None) -> Job:

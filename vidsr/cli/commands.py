@@ -68,6 +68,7 @@ def main(context: click.Context) -> None:
 @click.option("--backend", default="auto", show_default=True, help=f"auto: the fastest that runs here; or one of {', '.join(api.BACKENDS)}.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True)
 @click.option("--tile", default="auto", show_default=True, metavar="auto|N", help="Work on squares of N source pixels, for small memory; the result is the same.")
+@click.option("--compile", is_flag=True, help="Fuse PyTorch's kernels with torch.compile: up to a minute at first, then faster (cuda, cpu). Needs Triton, or a C++ compiler.")
 @click.option("--codec", default="auto", show_default=True, help=f"{_NAMES}; auto: one on the GPU where it works, else {api.AUTO_CODECS[0]}, or {api.AUTO_CODECS[-1]} for HDR10 and 12 bit.")
 @click.option("--crf", type=float, help=f"Quality; lower is better and larger. [default: {_CRF}]")
 @click.option("--preset", help=f"Encoder speed. [default: {_PRESETS}]")

@@ -117,7 +117,8 @@ def _make_segments(
         totals = _Totals(plan, results, progress)
         backend_lock = Lock()
         with closing(open_backend(_as_begun(job.backend, plan))) as backend:
-            settled = replace(plan, resolved=backend.settle(job.info.video.width, job.info.video.height))
+            video = job.info.video
+            settled = replace(plan, resolved=backend.settle(video.width, video.height, job.reuse is not None))
             check_resumable(plan, settled, work.path)
             if not plan.resolved:
                 work.save_plan(settled)

@@ -48,8 +48,9 @@ def make_segment(
     taken each frame, with how many it has of this segment and what reuse came to; what it raises ends the work.
     """
     if backend is None:
-        with closing(open_backend(job.backend, report.warn if report else None)) as own:
-            own.settle(job.info.video.width, job.info.video.height)
+        # Not what stands in for it: the segments of one result are made by one kind of backend.
+        with closing(open_backend(replace(job.backend, instead=()), report.warn if report else None)) as own:
+            own.settle(job.info.video.width, job.info.video.height, job.reuse is not None)
             return make_segment(job, segment, folder, own, report, None, taken)
     report = report or Report()
     for stalls in range(STALLS + 1):

@@ -23,7 +23,7 @@ class Cubic(Immediate):
         )  # fmt: skip
         return FrameBatch(frames, self.spec.result_format, self.spec.result_color)
 
-    def settle(self, width, height):
+    def settle(self, width, height, patches=True):
         return {"backend": "cubic"}
 
     def close(self): ...

@@ -370,11 +370,11 @@ def on_cpu(generator, spec=None, notify=None):
 
 def test_precision_is_chosen():
     assert choose_precision(None, "cpu") == ("bf16" if cpu_has_bf16() else "fp32")
-    assert choose_precision(None, "cuda") == "fp16"
+    assert all(choose_precision(None, device) == "fp16" for device in ("cuda", "xpu", "mps"))
     assert choose_precision("fp32", "cuda") == "fp32"
     with pytest.raises(UsageError, match="int8"):
         choose_precision("int8", "cpu")
-    with pytest.raises(UsageError, match="CUDA"):
+    with pytest.raises(UsageError, match="GPU"):
         choose_precision("fp16", "cpu")
 
 
@@ -422,7 +422,7 @@ def test_auto_tile(generator):
 
 def test_names():
     backends = available_backends()
-    assert list(backends) == ["tensorrt", "cuda", "cpu", "nearest"]
+    assert list(backends) == ["tensorrt", "cuda", "xpu", "mps", "cpu", "nearest"]
     assert backends["cpu"] is None and backends["nearest"] is None
     best = next(name for name, reason in backends.items() if reason is None)
     assert choose_backend() == best
@@ -495,7 +495,7 @@ def test_the_next_best_backend_goes_on(models):
 
 
 def test_fallbacks_are_the_slower_ones_that_work(monkeypatch):
-    works = {"tensorrt": None, "cuda": None, "cpu": None, "nearest": None}
+    works = {"tensorrt": None, "cuda": None, "xpu": "xpu: no", "mps": "mps: no", "cpu": None, "nearest": None}
     monkeypatch.setattr("vidsr.backends.why_not", works.get)
     assert choose_backend() == "tensorrt" and fallbacks("tensorrt") == ("cuda", "cpu")
     assert choose_backend(None, "fp16") == "tensorrt" and choose_backend(None, "fp32") == "cuda"

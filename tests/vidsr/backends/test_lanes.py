@@ -5,7 +5,9 @@ same on the CPU, in orders that hypothesis looks for: work that waits for too li
 """
 
 import random
+import threading
 from collections import deque
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -14,13 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tests.vidsr.backends.test_backends import picture, same, spec_for
 from vidsr.backends.cuda import CudaBackend
+from vidsr.backends.gpu import graphs_refused
+from vidsr.errors import BackendError
 from vidsr.frames import Frame, FrameBatch, PixelFormat
 from vidsr.models.base import Generator
 
 FORMAT = PixelFormat.from_name("yuv420p")
+SIZE = (160, 104)  # four are given to the device at once
 
 
 class Enlarge(Generator):
@@ -114,7 +120,7 @@ def flat(value, count):
     """`count` frames of one shade, each a little brighter than the last."""
     frames = []
     for i in range(count):
-        planes = [np.full(shape, value + i, np.uint8) for shape in FORMAT.plane_shapes(8, 6)]
+        planes = [np.full(shape, value + i, np.uint8) for shape in FORMAT.plane_shapes(*SIZE)]
         planes[1:] = [np.full_like(plane, 128) for plane in planes[1:]]
         frames.append(Frame(tuple(planes), pts=10 * value + i))
     return FrameBatch(tuple(frames), FORMAT, spec_for().source_color)
@@ -143,7 +149,7 @@ def test_every_batch_gets_its_own_pictures(seed, haste, counts, patience):
     for batch, result in zip(batches, results, strict=True):
         assert [frame.pts for frame in result.frames] == [frame.pts for frame in batch.frames]
         for before, after in zip(batch.frames, result.frames):
-            assert np.array_equal(after.planes[0], np.full((12, 16), before.planes[0][0, 0]))
+            assert np.array_equal(after.planes[0], np.full((2 * SIZE[1], 2 * SIZE[0]), before.planes[0][0, 0]))
     backend.close()
 
 
@@ -179,39 +185,201 @@ def test_the_made_device_finds_what_is_not_waited_for(missing):
     assert wrong > 0
 
 
-class Capture(TorchDispatchMode):
-    """In place of recording a CUDA graph: keeps all that is made meanwhile, as it would lie in the graphs' pool."""
+class Pool:
+    """The memory that graphs share, as PyTorch's allocator hands it out: whatever nobody holds when a graph is recorded
+    may be given to it, and is written anew each time that graph is replayed.
 
-    def __init__(self, graph, *_, **__):
-        super().__init__()
-        self.made = graph.made
+    held: the tensors that are still held.
+    """
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        given = {t.untyped_storage().data_ptr() for t in args if isinstance(t, torch.Tensor)}
-        if isinstance(result, torch.Tensor) and result.untyped_storage().data_ptr() not in given:
-            self.made.append(result)
-        return result
+    def __init__(self, held):
+        self.held, self.blocks = held, []  # a block: the tensors that were ever given it
+
+    def recording(self):
+        """What may be handed out from now on: one tensor after another gets a block that fits, or a new one."""
+        held = {t.untyped_storage().data_ptr() for t in self.held()}
+        free = [block for block in self.blocks if not any(t.untyped_storage().data_ptr() in held for t in block)]
+
+        def give(tensor):
+            fits = [block for block in free if block[0].nbytes >= tensor.nbytes]
+            block = min(fits, key=lambda block: block[0].nbytes) if fits else []
+            if fits:
+                free[:] = [other for other in free if other is not block]
+            else:
+                self.blocks.append(block)
+            block.append(tensor)
+            return block
+
+        return give
 
 
 class Graph:
     def __init__(self):
-        self.made = []
+        self.steps, self.blocks = [], []
 
-    def replay(self): ...
+    def replay(self):
+        own = {id(result) for *_, result in self.steps}
+        for block in self.blocks:
+            for tensor in block:
+                if id(tensor) not in own:
+                    tensor.fill_(77)  # of another graph, in memory that this one writes
+        for function, args, kwargs, result in self.steps:
+            again = function(*args, **kwargs)
+            if isinstance(result, torch.Tensor) and again.data_ptr() != result.data_ptr():
+                result.copy_(again)
 
 
-def test_results_lie_where_no_graph_writes(monkeypatch):
-    """Graphs share a pool, where each may write over what another left: results wait outside it to be downloaded."""
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "graph", Capture)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: Device(0, 1.0))
-    backend = CudaBackend(Enlarge(), spec_for(scale=2), device=torch.device("cpu"))
+class Capture(TorchDispatchMode):
+    """In place of recording a CUDA graph: keeps each step, and gives what it makes a place in the pool."""
+
+    def __init__(self, graph, pool, stream, capture_error_mode):
+        super().__init__()
+        self.graph, self.give = graph, pool.recording()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.graph.steps.append((function, args, kwargs or {}, result))
+        given = {t.untyped_storage().data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        if isinstance(result, torch.Tensor) and result.untyped_storage().data_ptr() not in given:
+            self.graph.blocks.append(self.give(result))
+        return result
+
+
+def recording(monkeypatch, device, capture=Capture):
+    """A backend on that device, which records graphs."""
+    backend = on(device)
     backend._graphs = True
-    for value in (20, 40, 60):
-        assert backend(flat(value, 4)).frames[0].planes[0][0, 0] == value
-    lanes = [lane for lane in backend._lanes if lane.graph]
-    pool = {t.untyped_storage().data_ptr() for lane in lanes for t in lane.graph.made}
-    assert len(lanes) == 3 and pool
-    assert not any(t.untyped_storage().data_ptr() in pool for lane in lanes for t in lane.outputs)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    held = lambda: [t for lane in backend._lanes for t in lane.outputs]  # noqa: E731
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: Pool(held))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: Device(0, 1.0))
+    return backend
+
+
+@pytest.mark.parametrize("haste", [0.0, 0.3, 0.6, 0.9])
+def test_no_graph_writes_over_what_another_has_made(monkeypatch, haste):
+    """Graphs share a pool, where each may write over what another left: results wait outside it to be downloaded."""
+    for seed in range(10):
+        backend = recording(monkeypatch, Device(seed, haste))
+        batches = [flat(20 + 15 * i, 4) for i in range(9)]
+        pending = [backend.submit(batch) for batch in batches]
+        for batch, waiting in zip(batches, pending):
+            assert [f.planes[0][0, 0] for f in waiting().frames] == [f.planes[0][0, 0] for f in batch.frames]
+        assert all(lane.graph.blocks for lane in backend._lanes), "the pool was not used"
+        assert any(len(block) > 1 for lane in backend._lanes for block in lane.graph.blocks), "nothing was used again"
+
+
+class Broken(Capture):
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+
+def test_after_a_recording_that_failed_another_process_goes_on_without(monkeypatch, tmp_path):
+    monkeypatch.setenv("VIDSR_CACHE", str(tmp_path))
+    backend = recording(monkeypatch, Device(0, 1.0), Broken)
+    with pytest.raises(BackendError, match=r"no CUDA graph \(CUDA error: .*\); run it again: it goes on without"):
+        backend(flat(50, 4))
+    backend.close()
+    reason = graphs_refused(torch.device("cpu"))
+    assert "previous error during capture" in reason and "\n" not in reason
+    (file,) = (tmp_path / "graphs").iterdir()
+    assert f"delete {file}" in reason
+    file.unlink()
+    assert graphs_refused(torch.device("cpu")) is None
+
+
+def test_little_memory_for_a_graph_is_no_failure(monkeypatch):
+    """The recording itself ended well: fewer frames at once, and graphs all the same."""
+
+    class Full(Capture):
+        def __enter__(self):
+            if len(backend._lanes[0].inputs[0]) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().__enter__()
+
+    backend, said = recording(monkeypatch, Device(0, 1.0), Full), []
+    backend._notify = said.append
+    batch = flat(50, 4)
+    assert [f.planes[0][0, 0] for f in backend(batch).frames] == [f.planes[0][0, 0] for f in batch.frames]
+    assert any(lane.graph for lane in backend._lanes) and len(backend._lanes[0].inputs[0]) == 2
+    assert said == ["out of device memory: going on with 2 frames at once"]
+
+
+def test_a_device_that_fails_at_the_end_hides_nothing():
+    """What ended the run is said, not what closing it came to."""
+
+    class Lost(Device):
+        def synchronize(self):
+            raise RuntimeError("CUDA error: unspecified launch failure")
+
+    backend = on(Lost(0, 1.0))
+    backend(flat(50, 4))
+    with pytest.raises(ValueError, match="the reason"), closing(backend):
+        raise ValueError("the reason")
+
+
+class Counting(Enlarge):
+    calls = 0
+
+    def forward(self, x):
+        Counting.calls += 1
+        return super().forward(x)
+
+
+def test_short_batches_go_up_together():
+    """Of four frames that came one by one nothing is computed four times; who waits does not wait for more of them."""
+    backend = CudaBackend(Counting(), spec_for(scale=2), device=torch.device("cpu"))
+    for _ in range(3):
+        backend(flat(0, 4))  # each lane's first time
+    Counting.calls = 0
+    batches = [flat(20 + 15 * i, 1) for i in range(9)]
+    pending = [backend.submit(batch) for batch in batches]
+    assert Counting.calls == 2
+    for batch, waiting in reversed(list(zip(batches, pending))):
+        (frame,) = waiting().frames
+        assert (frame.pts, frame.planes[0][0, 0]) == (batch.frames[0].pts, batch.frames[0].planes[0][0, 0])
+    assert Counting.calls == 3
+    both = [backend.submit(flat(40, 3)), backend.submit(picture(FORMAT, 20, 14, 3))]  # of two sizes
+    assert [len(waiting().frames) for waiting in both] == [3, 3]
+
+
+def test_threads_wait_for_what_others_submit():
+    """A batch that waits for company may be started by whoever waits for it, meanwhile others submit."""
+    backend, turn, wrong = CudaBackend(Enlarge(), spec_for(scale=2), device=torch.device("cpu")), threading.Lock(), []
+
+    def work(i):
+        for k in range(30):
+            batch = flat(3 * i + k, 1 + (i + k) % 5)
+            with turn:
+                waiting = backend.submit(batch)
+            if [f.planes[0][0, 0] for f in waiting().frames] != [f.planes[0][0, 0] for f in batch.frames]:
+                wrong.append((i, k))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert wrong == [] and not any(thread.is_alive() for thread in threads)
+
+
+def test_the_plan_holds_what_really_runs():
+    """Settled is what a picture came to, not what was hoped for."""
+    most = 3 * 160 * 104 * 2
+
+    class Small(Enlarge):
+        def forward(self, x):
+            if x.numel() > most:
+                raise torch.OutOfMemoryError
+            return super().forward(x)
+
+    said = []
+    backend = CudaBackend(Small(), spec_for(scale=2), said.append, torch.device("cpu"))
+    settled = backend.settle(*SIZE)
+    assert (settled["batch"], settled["patches"]) == ("2 frames", "4, PyTorch")
+    assert said == [f"out of device memory: going on with {n} frames at once" for n in (8, 4, 2)]
+    backend(flat(50, 4))
+    assert backend.settle(*SIZE) == settled and len(said) == 3
+    assert "patches" not in CudaBackend(Enlarge(), spec_for(scale=2), device=torch.device("cpu")).settle(*SIZE, False)

@@ -110,8 +110,8 @@ class Standing:
             raise EncoderStalled("the encoder stands still")
         return self._inner.submit(batch)
 
-    def settle(self, width, height):
-        return self._inner.settle(width, height)
+    def settle(self, width, height, patches=True):
+        return self._inner.settle(width, height, patches)
 
     def close(self):
         self._inner.close()

@@ -81,8 +81,8 @@ class Watched:
     def __call__(self, batch):
         return self.submit(batch)()
 
-    def settle(self, width, height):
-        return self._inner.settle(width, height)
+    def settle(self, width, height, patches=True):
+        return self._inner.settle(width, height, patches)
 
     def close(self):
         self.closed += 1

@@ -150,7 +150,7 @@ class Settling:
     def __call__(self, batch):
         return self.submit(batch)()
 
-    def settle(self, width, height):
+    def settle(self, width, height, patches=True):
         return self._settled
 
 

@@ -8,12 +8,10 @@ convolutions stay PyTorch's, in the same streams and graphs: slower, but the nig
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -22,15 +20,15 @@ from torch import Tensor, nn
 from vidsr.backends.base import BackendSpec, Notify
 from vidsr.backends.cuda import KIND as CUDA
 from vidsr.backends.cuda import CudaBackend, frames_at_once
-from vidsr.backends.gpu import cuda_missing
+from vidsr.backends.gpu import cuda_missing, driver_version
 from vidsr.backends.planes import PlaneGenerator, choose_precision, model_name
 from vidsr.backends.tensorrt import compiler
 from vidsr.backends.tensorrt.cache import EngineCache
 from vidsr.backends.tensorrt.compiler import Engine, Package
 from vidsr.backends.tensorrt.file import EngineKey, StoredEngine
 from vidsr.backends.tiles import windows
+from vidsr.backends.trust import made_picture
 from vidsr.errors import BackendError, UsageError
-from vidsr.frames import PixelFormat
 from vidsr.models.architectures import own_names
 from vidsr.models.base import Generator
 from vidsr.models.checkpoint import load_generator
@@ -71,6 +69,7 @@ class EngineBody:
     """
 
     name = "tensorrt"
+    compiles = False
 
     def __init__(self, package: Package, cache: EngineCache, verify: bool = False) -> None:
         self._package, self._cache, self._verify = package, cache, verify
@@ -88,14 +87,21 @@ class EngineBody:
         return f"{self._package.title} {precision}"
 
     def prepare(self, inputs: Sequence[Tensor], tile: int) -> None:
-        count, rows, columns = inputs[0].shape
-        radius = self._planes.generator.radius or 0
-        shape = (count, 3, windows(rows, tile, radius)[0], windows(columns, tile, radius)[0])
+        shape = self._shape(inputs, tile)
         if shape not in self._switch.engines:
             self._switch.engines[shape] = self._obtain(shape, inputs, tile)
 
+    def runs(self, inputs: Sequence[Tensor], tile: int) -> str:
+        return self._package.title if self._switch.engines.get(self._shape(inputs, tile)) else "PyTorch"
+
     def close(self) -> None:
         self._switch.engines.clear()
+
+    def _shape(self, inputs: Sequence[Tensor], tile: int) -> tuple[int, int, int, int]:
+        """Of what the generator is given of such planes."""
+        count, rows, columns = inputs[0].shape
+        radius = self._planes.generator.radius or 0
+        return count, 3, windows(rows, tile, radius)[0], windows(columns, tile, radius)[0]
 
     def _obtain(self, shape: tuple[int, int, int, int], inputs: Sequence[Tensor], tile: int) -> Engine | None:
         """The engine for `shape`, from the cache or built now, fit for use; else None, and the reason is said."""
@@ -218,22 +224,6 @@ def sizes(width: int, height: int, context: int) -> list[tuple[int, int]]:
     return list(dict.fromkeys([(width, height), (min(side, width), min(side, height))]))
 
 
-def made_picture(like: Sequence[Tensor], format: PixelFormat) -> list[Tensor]:
-    """Planes shaped like `like`, of what upscalers find hard: shading, noise, thin lines, edges; always the same."""
-    generator = torch.Generator().manual_seed(0)
-    planes = []
-    for plane in like:
-        n, rows, columns = plane.shape
-        coarse = torch.rand((n, 1, rows // 16 + 2, columns // 16 + 2), generator=generator)
-        values = F.interpolate(coarse, (rows, columns), mode="bilinear", align_corners=False)[:, 0]
-        values[:, rows // 2 :] += 0.1 * torch.randn((n, rows - rows // 2, columns), generator=generator)
-        values[:, :, columns // 3 :: 7] = 0.1
-        values[:, rows // 4 : rows // 2, columns // 2 :] = 0.9
-        codes = (values.clamp(0, 1) * (2**format.bits - 1)).round()
-        planes.append(codes.to(torch.int32).to(plane.dtype).to(plane.device))
-    return planes
-
-
 def tensorrt_missing() -> str | None:
     """One line that names everything that TensorRT needs and is missing here, or None when it can be used."""
     absent = [reason for reason in (compiler.supported_platform(),) if reason]
@@ -263,13 +253,7 @@ def _card(device: torch.device) -> tuple[str, str, str]:
     if device.type == "cpu":
         return "CPU", "0.0", ""
     major, minor = torch.cuda.get_device_capability(device)
-    try:
-        text = Path("/proc/driver/nvidia/version").read_text()
-        driver = re.search(r"\d+\.\d+(?:\.\d+)?", text)
-    except OSError:  # not Linux
-        driver = None
-    api = str(torch._C._cuda_getDriverVersion())  # type: ignore[attr-defined]
-    return torch.cuda.get_device_name(device), f"{major}.{minor}", f"{driver[0]} ({api})" if driver else api
+    return torch.cuda.get_device_name(device), f"{major}.{minor}", driver_version()
 
 
 def _now() -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from math import inf
 from threading import Lock
@@ -13,13 +13,13 @@ from threading import Lock
 from vidsr.backends.base import Backend, BackendSpec
 from vidsr.encode.encoder import Discarded
 from vidsr.errors import EncoderStalled, SourceError
-from vidsr.frames import FrameBatch
+from vidsr.frames import Frame, FrameBatch
 from vidsr.machine import busy_seconds, cores
 from vidsr.report import Report
 from vidsr.run.job import Job
 from vidsr.run.prefetch import in_parallel
 from vidsr.run.segments import Segment
-from vidsr.run.stages import segment_stages
+from vidsr.run.stages import enlarged, segment_stages
 from vidsr.source.decode import decode
 
 PIECE = (192, 96)  # of the first picture that a model is tried on, which may be very slow
@@ -34,13 +34,15 @@ class Speed:
 
     seconds: a frame, as measured in each of several stretches; never empty, all above 0. busy: other programs had the
     cores meanwhile. partial: there was time for whole pictures only, or for a piece of one; what stands still is
-    faster. frame_bytes: of the result, on average; None where that is not known.
+    faster. frame_bytes: of the result, on average; None where that is not known. unencoded: a frame without its
+    encoder; None where that was not measured, as on a CPU, whose cores both share.
     """
 
     seconds: tuple[float, ...]
     busy: bool = False
     partial: bool = False
     frame_bytes: float | None = None
+    unencoded: float | None = None
 
     @property
     def fps(self) -> float:
@@ -81,7 +83,10 @@ def measure(
         counted = tuple(value for value, first in found if not first)
         if found and not counted:
             return Speed(tuple(value for value, _ in found), others.busy, partial=True)
-        return Speed(counted, others.busy, frame_bytes=encoded.frame_bytes()) if counted else None
+        if not counted:
+            return None
+        alone = _frame_seconds(job, rounds[0], backend, time.perf_counter() + seconds / 2, None) if device else None
+        return Speed(counted, others.busy, False, encoded.frame_bytes(), alone[0] if alone else None)
 
 
 class _Others:
@@ -97,17 +102,17 @@ class _Others:
 
 
 def _frame_seconds(
-    job: Job, chosen: Sequence[Segment], backend: Backend, end: float, encoded: Discarded
+    job: Job, chosen: Sequence[Segment], backend: Backend, end: float, encoded: Discarded | None
 ) -> tuple[float, bool] | None:  # fmt: skip
     """(seconds a frame of these stretches, worked on as the run would: those of all workers at once; whether there was
     time for first frames only); None where nothing decodes. end: when to stop, by the clock of `perf_counter`.
-    encoded: counts what comes of it."""
+    encoded: counts what comes of it; None: nothing is encoded."""
     backend_lock = Lock()
 
     def frames_a_second(segment: Segment, go_on: Callable[[], None]) -> tuple[float, bool]:
         times = [time.perf_counter()]
         try:
-            with closing(segment_stages(job, segment, encoded, backend, Report(), backend_lock)) as stages:
+            with _stages(job, segment, backend, backend_lock, encoded) as stages:
                 for _ in stages:
                     times.append(time.perf_counter())
                     if times[-1] > end:
@@ -123,6 +128,19 @@ def _frame_seconds(
 
     found = [one for one in in_parallel(frames_a_second, chosen, job.workers) if one[0]]
     return (1 / sum(fps for fps, _ in found), all(only for _, only in found)) if found else None
+
+
+@contextmanager
+def _stages(
+    job: Job, segment: Segment, backend: Backend, backend_lock: Lock, encoded: Discarded | None
+) -> Iterator[Iterator[Frame]]:  # fmt: skip
+    if encoded is not None:
+        with closing(segment_stages(job, segment, encoded, backend, Report(), backend_lock)) as stages:
+            yield stages
+    else:
+        gpu, size = job.decode_on_gpu, job.batch_size
+        with enlarged(job.info, segment, backend, Report(), size, job.reuse, gpu, backend_lock) as stages:
+            yield stages
 
 
 def _whole_frame(job: Job, stretches: Sequence[Segment], backend: Backend) -> float:

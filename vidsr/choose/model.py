@@ -11,6 +11,7 @@ from vidsr.backends import backend_kind, open_backend
 from vidsr.backends.base import Backend, BackendSpec
 from vidsr.choose.forecast import Speed, measure
 from vidsr.choose.samples import part_of, stretches
+from vidsr.encode.codecs import CODECS
 from vidsr.errors import ResumeError, UsageError
 from vidsr.models.checkpoint import ModelInfo, find_model, installed_models
 from vidsr.mux.stitch import STDOUT
@@ -25,6 +26,7 @@ PLACES = (0.5, 0.25, 0.75, 0.125, 0.625, 0.375, 0.875, 0.0625)  # wherever time 
 WINDOW = 12  # frames of each; a drawing stays for two or three
 SECONDS = 2.5  # for each model
 WORTH_MEASURING = 12.0  # seconds of a part; shorter ones are soon done
+BINDS = 1.3  # times as fast without its encoder: that is what a run waits for
 HURRY = 0.25  # of SECONDS for those, and for a stream, that somebody is waiting for
 
 
@@ -79,7 +81,8 @@ def begun_with(output: Path) -> str | None:
 class Outlook:
     """What to expect of a run. rate: frames a second of the source; frames: still to be made, None if unknown.
 
-    too_slow: `model` was taken because none of the family reaches the rate.
+    too_slow: `model` was taken because none of the family reaches the rate. faster_preset: the encoder's next faster
+    one, if there is one.
     """
 
     model: str
@@ -87,6 +90,13 @@ class Outlook:
     rate: float
     frames: int | None
     too_slow: bool = False
+    faster_preset: str | None = None
+
+    @property
+    def encoder_binds(self) -> bool:
+        """Whether nearly everything waits for the encoder."""
+        alone = self.speed.unencoded
+        return alone is not None and 1 / alone > BINDS * self.speed.fps
 
     def line(self, now: datetime) -> str:
         """For people; `now` is local time."""
@@ -101,6 +111,8 @@ class Outlook:
             said += f"; done in {most}{_lengths(soon, late)}{_clock(now, late)}"
         if self.speed.busy:
             said += ". Other programs kept the cores busy while this was measured; without them it is faster"
+        if self.encoder_binds and self.faster_preset:
+            said += f". The encoder is what holds this up: --preset {self.faster_preset} is faster, and its file larger"
         if self.too_slow:
             said += f". No model keeps up with the source here, so this is the fastest; --model {BEST} is closer"
         return said
@@ -184,7 +196,8 @@ def choose_model(
     taken = measured[decide([speeds[member.name].fps for member in measured], float(rate))]
     left = None if job.output == STDOUT else frames_left(job, frames)
     slow = len(members) > 1 and speeds[taken.name].fps < rate and taken is not members[0]
-    return taken, Outlook(taken.name, speeds[taken.name], float(rate), left, slow)
+    preset = CODECS[job.encoder.codec].faster_preset(job.encoder.options.get("preset"))
+    return taken, Outlook(taken.name, speeds[taken.name], float(rate), left, slow, preset)
 
 
 def _with_model(job: Job, model: ModelInfo) -> Job:

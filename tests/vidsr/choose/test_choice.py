@@ -26,6 +26,7 @@ from vidsr.choose.forecast import Speed
 from vidsr.choose.model import Outlook, choose_model, decide, family, family_member, frames_left
 from vidsr.choose.options import Options
 from vidsr.choose.prepare import prepare
+from vidsr.encode.codecs import CODECS
 from vidsr.errors import ModelError, ResumeError, UsageError
 from vidsr.models import checkpoint
 from vidsr.models.architectures import Compact
@@ -121,8 +122,8 @@ NOON = datetime(2026, 3, 2, 12, 0)
 
 
 def said(*fps, frames=33_000, model="fast", rate=23.976, **more):
-    slow = more.pop("too_slow", False)
-    return Outlook(model, Speed(tuple(1 / value for value in fps), **more), rate, frames, slow).line(NOON)
+    slow, preset = more.pop("too_slow", False), more.pop("preset", "superfast")
+    return Outlook(model, Speed(tuple(1 / value for value in fps), **more), rate, frames, slow, preset).line(NOON)
 
 
 def test_one_number_where_measurements_agree_and_a_range_where_they_do_not():
@@ -145,6 +146,15 @@ def test_what_is_said_of_slow_ones():
 
 def test_a_busy_machine_is_said():
     assert "Other programs kept the cores busy" in said(9, busy=True) and "Other" not in said(9)
+
+
+def test_an_encoder_that_holds_everything_up_is_said():
+    assert "--preset superfast is faster" in said(600, unencoded=1 / 900)
+    assert not any("encoder" in line for line in (said(600, unencoded=1 / 700), said(600)))
+    assert "encoder" not in said(600, unencoded=1 / 900, preset=None)
+    faster = {name: [CODECS[name].faster_preset(preset) for preset in presets] for name, presets in (
+        ("x264", (None, "medium", "superfast", "ultrafast")), ("svtav1", (None,)), ("ffv1", (None,)))}  # fmt: skip
+    assert faster == {"x264": ["superfast", "fast", None, None], "svtav1": [None], "ffv1": [None]}
 
 
 @given(st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=5), st.integers(1, 10**9), st.booleans())

@@ -69,6 +69,7 @@ def test_every_stretch_goes_through_the_stages(episode, in_flight, workers, reus
     assert len(speed.seconds) == -(-len(chosen) // workers) and not speed.partial
     assert speed.fps > 0 and speed.range[0] <= speed.fps <= speed.range[1]
     assert len(backends) == 1 and backends[0].closed
+    assert (speed.unencoded or 0) > 0 if in_flight > 1 else speed.unencoded is None
     for stretch in chosen:
         assert sum(stretch.start <= pts < stretch.end for pts in set(backends[0].seen)) >= (6 if reuse == "off" else 1)
 

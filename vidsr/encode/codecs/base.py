@@ -84,6 +84,10 @@ class Codec(ABC):
             return f"--preset {preset}: {self.name} takes {', '.join(self.presets)}"
         return None
 
+    def faster_preset(self, preset: str | None) -> str | None:
+        """The next faster than `preset` (None: its own); None where there is none, or not known."""
+        return None
+
     def options(
         self, crf: float | None, preset: str | None, extra: Mapping[str, str], color: ColorSpec,
         hdr: HdrMetadata | None, threads: int, live: bool = False,

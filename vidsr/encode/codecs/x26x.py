@@ -19,6 +19,11 @@ class X26x(Codec):
         "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
     )  # fmt: skip
 
+    def faster_preset(self, preset: str | None) -> str | None:
+        # Not the very first, which does without deblocking and CABAC.
+        at = self.presets.index(preset or self.preset or "medium")
+        return self.presets[at - 1] if at > 1 else None
+
     def chroma_location(self, color: ColorSpec) -> list[str]:
         location = _CHROMA_LOCATION.get(color.chroma_location)
         return [f"chromaloc={location}"] if location else []

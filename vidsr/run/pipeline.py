@@ -19,6 +19,7 @@ from threading import Lock
 import av
 
 import vidsr
+from vidsr.backends import BACKENDS, backend_kind
 from vidsr.backends.base import Backend, BackendSpec
 from vidsr.errors import Cancelled, OutputError, VerifyError
 from vidsr.files import publish, write_failure
@@ -122,6 +123,7 @@ def _make_segments(
             check_resumable(plan, settled, work.path)
             if not plan.resolved:
                 work.save_plan(settled)
+            job = _as_opened(job, str(settled.resolved.get("backend")))
 
             def make(segment: Segment, go_on: Callable[[], None]) -> SegmentResult:
                 def taken(frames: int, counts: ReuseCounts) -> None:
@@ -143,6 +145,16 @@ def _make_segments(
 def _as_begun(spec: BackendSpec, plan: Plan) -> BackendSpec:
     """`spec` with the tile that the run was begun with, where none is asked for: it follows from the free memory."""
     return spec if spec.tile else replace(spec, tile=plan.resolved.get("tile") or None)
+
+
+def _as_opened(job: Job, name: str) -> Job:
+    """`job` as it suits the backend of that name, which stands in for the one that was chosen and could not be opened:
+    what many workers make of a CPU is no faster and takes their memory. The result is the same."""
+    if name == job.backend.name or name not in BACKENDS:
+        return job
+    kind = backend_kind(name)
+    workers = job.workers if kind.device == backend_kind(job.backend.name).device else 1
+    return replace(job, workers=workers, batch_size=kind.batch_size)
 
 
 class _Totals:

@@ -325,3 +325,19 @@ def test_a_source_is_opened_a_few_times_and_once_for_each_segment(tmp_path):
         done = quick(source, "-o", tmp_path / "b.mkv")
         assert done.returncode == 0 and "segment 5 of 5" in done.stderr, done.stderr
         assert opens.count() <= 5 + 12
+
+
+def test_a_stand_in_gets_as_many_workers_as_suit_it(episode, expected, tmp_path):
+    """What was to run on a GPU and runs on the CPU after all: the same file, one segment after the other."""
+    names = []
+
+    class Listening(Watched):
+        def submit(self, batch):
+            names.extend(thread.name for thread in threading.enumerate())
+            return super().submit(batch)
+
+    job = job_for(episode, tmp_path / "a.mkv", 3)
+    job = replace(job, backend=replace(job.backend, name="tensorrt"), batch_size=4)
+    run(job, lambda spec: Listening(replace(spec, name="nearest")), Report())
+    assert video(tmp_path / "a.mkv") == expected
+    assert names and not any(name.startswith("worker") for name in names)

@@ -9,10 +9,12 @@ from dataclasses import replace
 from vidsr.backends.base import Backend, BackendKind, BackendSpec, Notify
 from vidsr.errors import BackendError, UsageError
 
-# The fastest first: the first that runs here is chosen. Each is the KIND of a module, imported when it is asked for.
+# The fastest first: the first that runs here is chosen, contenders only where they were measured to be faster. Each is
+# the KIND of a module, imported when it is asked for.
 BACKENDS = {
     "tensorrt": "vidsr.backends.tensorrt.body",
     "cuda": "vidsr.backends.cuda",
+    "vulkan": "vidsr.backends.vulkan.backend",
     "cpu": "vidsr.backends.cpu",
     "nearest": "vidsr.backends.nearest",
 }
@@ -92,5 +94,16 @@ def fallbacks(name: str) -> tuple[str, ...]:
     return _chosen_unasked(names[names.index(name) + 1 :])
 
 
+def contenders(name: str) -> tuple[str, ...]:
+    """Those that run here and may be faster than `name`, which is chosen without them: see `BackendKind.contender`."""
+    before = tuple(BACKENDS)[: tuple(BACKENDS).index(name)]
+    found = []
+    for one in before:
+        if why_not(one) is None and (contender := backend_kind(one).contender) is not None and contender():
+            found.append(one)
+    return tuple(found)
+
+
 def _chosen_unasked(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in names if why_not(name) is None and backend_kind(name).chosen_unasked)
+    works = [backend_kind(name) for name in names if why_not(name) is None]
+    return tuple(kind.name for kind in works if kind.chosen_unasked and kind.contender is None)

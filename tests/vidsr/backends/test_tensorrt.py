@@ -11,10 +11,11 @@ from tests.vidsr.backends.test_backends import compact, picture, same, spec_for,
 from vidsr.backends.base import BackendSpec
 from vidsr.backends.convolutions import TorchBody
 from vidsr.backends.cuda import CudaBackend
+from vidsr.backends.made import made_picture
 from vidsr.backends.planes import PlaneGenerator
 from vidsr.backends.tensorrt import body as tensorrt
 from vidsr.backends.tensorrt import compiler
-from vidsr.backends.tensorrt.body import EngineBody, made_picture, tensorrt_missing
+from vidsr.backends.tensorrt.body import EngineBody, tensorrt_missing
 from vidsr.backends.tensorrt.cache import EngineCache
 from vidsr.backends.tensorrt.file import EngineKey, StoredEngine
 from vidsr.errors import BackendError, UsageError

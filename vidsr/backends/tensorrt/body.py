@@ -23,6 +23,7 @@ from vidsr.backends.base import BackendSpec, Notify
 from vidsr.backends.cuda import KIND as CUDA
 from vidsr.backends.cuda import CudaBackend, frames_at_once
 from vidsr.backends.gpu import cuda_missing
+from vidsr.backends.made import made_picture
 from vidsr.backends.planes import PlaneGenerator, choose_precision, model_name
 from vidsr.backends.tensorrt import compiler
 from vidsr.backends.tensorrt.cache import EngineCache
@@ -30,7 +31,6 @@ from vidsr.backends.tensorrt.compiler import Engine, Package
 from vidsr.backends.tensorrt.file import EngineKey, StoredEngine
 from vidsr.backends.tiles import windows
 from vidsr.errors import BackendError, UsageError
-from vidsr.frames import PixelFormat
 from vidsr.models.architectures import own_names
 from vidsr.models.base import Generator
 from vidsr.models.checkpoint import load_generator
@@ -216,22 +216,6 @@ def sizes(width: int, height: int, context: int) -> list[tuple[int, int]]:
     """(width, height) of all that a source of that size is given to the backend in: whole pictures, and patches."""
     side = CudaBackend.patch + 2 * context
     return list(dict.fromkeys([(width, height), (min(side, width), min(side, height))]))
-
-
-def made_picture(like: Sequence[Tensor], format: PixelFormat) -> list[Tensor]:
-    """Planes shaped like `like`, of what upscalers find hard: shading, noise, thin lines, edges; always the same."""
-    generator = torch.Generator().manual_seed(0)
-    planes = []
-    for plane in like:
-        n, rows, columns = plane.shape
-        coarse = torch.rand((n, 1, rows // 16 + 2, columns // 16 + 2), generator=generator)
-        values = F.interpolate(coarse, (rows, columns), mode="bilinear", align_corners=False)[:, 0]
-        values[:, rows // 2 :] += 0.1 * torch.randn((n, rows - rows // 2, columns), generator=generator)
-        values[:, :, columns // 3 :: 7] = 0.1
-        values[:, rows // 4 : rows // 2, columns // 2 :] = 0.9
-        codes = (values.clamp(0, 1) * (2**format.bits - 1)).round()
-        planes.append(codes.to(torch.int32).to(plane.dtype).to(plane.device))
-    return planes
 
 
 def tensorrt_missing() -> str | None:

@@ -28,9 +28,7 @@ def convert(body: nn.Module) -> tuple[str, bytes]:
     try:
         return _Converter(fx.symbolic_trace(body)).result()
     except (_UnknownError, fx.proxy.TraceError) as error:
-        raise BackendError(
-            f"vulkan: cannot convert the model ({error}), only {own_names('and')}; use --backend cpu"
-        ) from error
+        raise BackendError(f"vulkan: cannot convert {error}: {own_names('and')} only; use --backend cpu") from error
 
 
 class _UnknownError(Exception):
@@ -65,7 +63,7 @@ class _Converter:
         elif node.op == "call_method" and name == "add_" and not node.kwargs:
             self._layer("BinaryOp", node, self._inputs(node), "0=0")
         else:
-            raise _UnknownError(name)
+            raise _UnknownError(getattr(node.target, "__name__", name))
 
     def _module(self, node: fx.Node, module: nn.Module) -> None:
         inputs = self._inputs(node)

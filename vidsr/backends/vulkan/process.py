@@ -27,6 +27,7 @@ from vidsr.machine import cores
 
 INSTALL = "pip install 'vidsr[vulkan]'"
 _SCRIPT = [sys.executable, "-P", str(Path(__file__).with_name("worker.py"))]
+_ENV = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}  # its threads would take the encoders' cores while they wait
 _PROBING = 60.0  # seconds: drivers compile things when they are first asked
 _ENDING = 5.0
 _NO_MEMORY = re.compile(r"vkAllocateMemory failed|OUT_OF_DEVICE_MEMORY|failed -2\b|MemoryError")
@@ -120,7 +121,7 @@ class Worker:
         self._failure: WorkerError | None = None
         self._said = open(self._folder / "said", "w+b")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [*_SCRIPT, "work"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True
+            [*_SCRIPT, "work"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True, env=_ENV
         )
         self.close = weakref.finalize(self, _end, self._process, self._said, self._folder)
         param, weights = self._folder / "param", self._folder / "weights"
@@ -128,7 +129,7 @@ class Worker:
         weights.write_bytes(network[1])
         number = None if device is None else device.number
         orders = {"param": str(param), "weights": str(weights), "device": number, "half": half}
-        self.free = self._ask({**orders, "threads": min(4, cores())})["free"]
+        self.free = self._ask({**orders, "threads": min(2, cores())})["free"]
 
     def __call__(self, x: Tensor) -> Tensor:
         """A picture [C, H, W] float32 -> the network's result for it, [C', H', W'] float32; a view of memory that the

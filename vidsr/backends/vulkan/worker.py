@@ -67,8 +67,9 @@ def work(read: Callable[[], Any], answer: Callable[[Any], None]) -> None:
             continue
         shape = order["shape"]
         extractor = net.create_extractor()
-        picture = shared[: np.prod(shape)].reshape(shape)  # which ncnn looks at, but does not hold
-        extractor.input("in", ncnn.Mat(picture))
+        # A copy, because ncnn sends it to the device as if each channel began at a multiple of 16 bytes, which only its
+        # own do: without that, all pictures of sizes that are no multiple of four pixels would be wrong.
+        extractor.input("in", ncnn.Mat(shared[: np.prod(shape)].reshape(shape)).clone())
         failed, result = extractor.extract("out")
         if failed:
             answer({"failed": failed})

@@ -97,13 +97,18 @@ def fallbacks(name: str) -> tuple[str, ...]:
 def contenders(name: str) -> tuple[str, ...]:
     """Those that run here and may be faster than `name`, which is chosen without them: see `BackendKind.contender`."""
     before = tuple(BACKENDS)[: tuple(BACKENDS).index(name)]
-    found = []
-    for one in before:
-        if why_not(one) is None and (contender := backend_kind(one).contender) is not None and contender():
-            found.append(one)
-    return tuple(found)
+    kinds = [kind for kind in map(_loaded, before) if kind and kind.contender and why_not(kind.name) is None]
+    return tuple(kind.name for kind in kinds if kind.contender and kind.contender())
 
 
 def _chosen_unasked(names: tuple[str, ...]) -> tuple[str, ...]:
-    works = [backend_kind(name) for name in names if why_not(name) is None]
-    return tuple(kind.name for kind in works if kind.chosen_unasked and kind.contender is None)
+    kinds = [kind for kind in map(_loaded, names) if kind and kind.chosen_unasked and kind.contender is None]
+    return tuple(kind.name for kind in kinds if why_not(kind.name) is None)
+
+
+def _loaded(name: str) -> BackendKind | None:
+    """As `backend_kind`; None where its module does not load."""
+    try:
+        return backend_kind(name)
+    except BackendError:
+        return None

@@ -191,12 +191,22 @@ def test_it_ends_its_process_and_leaves_no_file():
     assert worker._process.poll() == 0 and not worker._folder.exists()
 
 
+@on_ncnn
+def test_the_process_does_not_outlive_who_started_it():
+    """It reads the end of what it is told, which is all that it sees of a process that was killed."""
+    run, _ = on_cpu(compact())
+    worker = run._switch.worker
+    worker._process.stdin.close()
+    assert worker._process.wait(20) == 0 and not worker._folder.exists()
+    run.close()
+
+
 # Devices
 
 SAID = """[0 Intel(R) UHD (TGL GT1)]  queueC=0[1]  queueT=0[1]
 [0 Intel(R) UHD (TGL GT1)]  fp16-p/s/u/a=1/1/1/1  int8-p/s/u/a=1/1/1/1  bf16-p/s=1/0
 [1 GeForce GTX 970]  fp16-p/s/a=1/1/0  int8-p/s/a=1/1/0
-[2 llvmpipe (LLVM 15)]  fp16-p/s/u/a=1/1/1/1
+[2 llvmpipe (LLVM 15)]  fp16-p/s/u/a=0/0/0/0
 """
 ANSWER = """{"ncnn": "1.0", "devices": [
  {"number": 0, "name": "Intel(R) UHD (TGL GT1)", "kind": "integrated", "memory": 3221225472, "driver": "8086:1"},
@@ -208,8 +218,8 @@ def test_devices_are_understood():
     found = understood(0, ANSWER, SAID)
     assert found.version == "1.0" and not found.reason
     assert [device.line for device in found.devices] == [
-        "Intel(R) UHD (TGL GT1) (integrated, 3072 MiB, fp16)", "GeForce GTX 970 (discrete, 4096 MiB, fp32 only)",
-        "llvmpipe (LLVM 15) (software, 1024 MiB, fp16)",
+        "Intel(R) UHD (TGL GT1) (integrated, 3072 MiB, fp16)", "GeForce GTX 970 (discrete, 4096 MiB, fp16)",
+        "llvmpipe (LLVM 15) (software, 1024 MiB, fp32 only)",
     ]  # fmt: skip
 
 

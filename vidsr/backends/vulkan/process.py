@@ -38,7 +38,7 @@ class Device:
     """A device that Vulkan knows.
 
     number: ncnn's. kind: "discrete", "integrated", "virtual" or "software". memory: bytes that may be used now.
-    driver: vendor and version. half: whether it computes in float16.
+    driver: vendor and version. half: whether it has float16, at least to store.
     """
 
     number: int
@@ -89,8 +89,9 @@ def understood(code: int, answer: str, said: str) -> Found:
         last = (said.strip().splitlines() or [f"exit code {code}"])[-1]
         return Found("", (), f"ncnn or the graphics driver fails ({last}): update both")
     found = json.loads(answer)
-    # ncnn tells what it computes in only there: "[0 NAME]  fp16-p/s/u/a=1/1/1/1", packed, stored, uniform, arithmetic.
-    halves = dict(re.findall(r"^\[(\d+) .*\] +fp16-[a-z/]+=(1/1/(?:\d/)?1)\b", said, re.MULTILINE))
+    # ncnn tells that only there: "[0 NAME]  fp16-p/s/u/a=1/1/1/0": packed, stored, uniform, and arithmetic, which it
+    # does in float32 where the device has none.
+    halves = set(re.findall(r"^\[(\d+) .*\] +fp16-p/s\S*=1/1\b", said, re.MULTILINE))
     devices = tuple(Device(**each, half=str(each["number"]) in halves) for each in found["devices"])
     reason = "" if devices else "no device (no graphics driver with Vulkan): install the driver of your graphics card"
     if not devices and "dlopen failed" in said:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -53,8 +54,7 @@ def network(param: str, weights: str, device: int | None, half: bool, threads: i
     return net
 
 
-def work(read: Callable[[], Any], answer: Callable[[Any], None]) -> None:
-    orders = read()
+def work(orders: dict[str, Any], read: Callable[[], Any], answer: Callable[[Any], None]) -> None:
     net = network(**orders)
     device = orders["device"]
     answer({"free": None if device is None else ncnn.get_gpu_device(device).get_heap_budget() << 20})
@@ -94,8 +94,11 @@ def main() -> None:
 
     if sys.argv[1] == "devices":
         answer(devices())
-    else:
-        work(read, answer)
+    elif orders := read():
+        try:
+            work(orders, read, answer)
+        finally:  # whoever started this may be gone
+            shutil.rmtree(os.path.dirname(orders["param"]), ignore_errors=True)
 
 
 if __name__ == "__main__":

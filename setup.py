@@ -42,9 +42,12 @@ setup(
         "train": ["accelerate>=1.0", "tensorboard>=2.16", "pillow>=11", "imagehash>=4.3"]
         + ["skia-python>=138"],
         "bench": ["matplotlib>=3.8"],
+        # GPUs of AMD, Intel and Apple, and NVIDIA's that CUDA has left behind.
+        "vulkan": ["ncnn>=1.0.20261020"],
         # Architectures other than ours. Brings torchvision, which loads beside one release of PyTorch only.
         "spandrel": ["spandrel>=0.4"],
-        "dev": ["ruff", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "build", "torchmetrics"],
+        "dev": ["ruff", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "build", "torchmetrics"]
+        + ["ncnn"],
     },
     entry_points={"console_scripts": ["vidsr = vidsr.cli.commands:main"]},
 )

@@ -192,7 +192,7 @@ def made_planes(format: PixelFormat, width: int, height: int) -> tuple[Any, ...]
     """One source frame of what upscalers find hard."""
     import torch
 
-    from vidsr.backends.tensorrt.body import made_picture
+    from vidsr.backends.trust import made_picture
 
     dtype = torch.uint8 if format.bits == 8 else torch.uint16
     like = [torch.empty((1, *shape), dtype=dtype) for shape in format.plane_shapes(width, height)]

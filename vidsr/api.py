@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Unpack
 
 from vidsr.backends import BACKENDS as BACKENDS
-from vidsr.backends import available_backends, open_backend
+from vidsr.backends import available_backends, backend_kind, open_backend
 from vidsr.backends.base import Backend, BackendSpec
 from vidsr.choose.model import FAMILY as FAMILY
 from vidsr.choose.model import Outlook
@@ -22,7 +22,7 @@ from vidsr.choose.targets import targets as targets
 from vidsr.encode.codecs import AUTO as AUTO_CODECS  # noqa: F401
 from vidsr.encode.codecs import CODECS as CODECS
 from vidsr.encode.codecs import hdr10_codecs as hdr10_codecs
-from vidsr.errors import UsageError
+from vidsr.errors import BackendError, UsageError
 from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, Track
 from vidsr.machine import keep_memory as keep_memory
 from vidsr.models import checkpoint
@@ -303,6 +303,14 @@ def capabilities() -> dict[str, str | None]:
         for codec in CODECS.values() if codec.on_gpu
     }  # fmt: skip
     return {**found, "hardware decoding": decoder_missing(), **encoders}
+
+
+def devices(backend: str) -> tuple[str, ...]:
+    """What a backend can run on, one line each, where that is worth telling; UsageError for a name that is none."""
+    try:
+        return tuple(backend_kind(backend).devices())
+    except BackendError:  # it is not installed
+        return ()
 
 
 def what_is_kept(source: SourceInfo, output: Path | None = None) -> tuple[Keep, Path]:

@@ -9,12 +9,14 @@ from dataclasses import replace
 from vidsr.backends.base import Backend, BackendKind, BackendSpec, Notify
 from vidsr.errors import BackendError, UsageError
 
-# The fastest first: the first that runs here is chosen. Each is the KIND of a module, imported when it is asked for.
+# The fastest first: the first that runs here is chosen, contenders only where they were measured to be faster. Each is
+# the KIND of a module, imported when it is asked for.
 BACKENDS = {
     "tensorrt": "vidsr.backends.tensorrt.body",
     "cuda": "vidsr.backends.cuda",
     "xpu": "vidsr.backends.xpu",
     "mps": "vidsr.backends.mps",
+    "vulkan": "vidsr.backends.vulkan.backend",
     "cpu": "vidsr.backends.cpu",
     "nearest": "vidsr.backends.nearest",
 }
@@ -94,5 +96,21 @@ def fallbacks(name: str) -> tuple[str, ...]:
     return _chosen_unasked(names[names.index(name) + 1 :])
 
 
+def contenders(name: str) -> tuple[str, ...]:
+    """Those that run here and may be faster than `name`, which is chosen without them: see `BackendKind.contender`."""
+    before = tuple(BACKENDS)[: tuple(BACKENDS).index(name)]
+    kinds = [kind for kind in map(_loaded, before) if kind and kind.contender and why_not(kind.name) is None]
+    return tuple(kind.name for kind in kinds if kind.contender and kind.contender())
+
+
 def _chosen_unasked(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in names if why_not(name) is None and backend_kind(name).chosen_unasked)
+    kinds = [kind for kind in map(_loaded, names) if kind and kind.chosen_unasked and kind.contender is None]
+    return tuple(kind.name for kind in kinds if why_not(kind.name) is None)
+
+
+def _loaded(name: str) -> BackendKind | None:
+    """As `backend_kind`; None where its module does not load."""
+    try:
+        return backend_kind(name)
+    except BackendError:
+        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -55,6 +55,9 @@ class BackendKind:
     batch_size: how many frames it is best given at once.
     needs_model: whether it runs a generator; one that does not loses nothing of the source, and opens without weights.
     chosen_unasked: whether it is chosen where none is asked for.
+    contender: None where it is faster than those after it. Else it is chosen unasked only after it was measured to be
+        faster than what would be chosen without it; called to tell whether that is worth trying here.
+    devices: called for what it can run on, one line for people each; none where there is nothing to tell.
     measured_by: where opening it takes minutes, the name of another on the same device that is no faster and stands in
         while it is still open which model is taken; "" for itself.
     """
@@ -69,6 +72,8 @@ class BackendKind:
     needs_model: bool = True
     chosen_unasked: bool = True
     measured_by: str = ""
+    contender: Callable[[], bool] | None = None
+    devices: Callable[[], Sequence[str]] = tuple
 
 
 class Backend(Protocol):

@@ -188,6 +188,7 @@ class CudaBackend:
             while waiting:
                 first = waiting[0].frame
                 assert first is not None
+                full = False
                 try:
                     self._make_lanes(shapes, first)
                     if len(waiting) < self._chunk and not all_of_them:
@@ -196,6 +197,8 @@ class CudaBackend:
                 except RuntimeError as error:
                     if not out_of_memory(error):
                         raise
+                    full = True
+                if full:  # here, where no traceback holds on to what there was no room for
                     self._shrink(shapes)
                 else:
                     del waiting[: self._chunk]

@@ -28,4 +28,4 @@ def open_mps(spec: BackendSpec, notify: Notify | None = None) -> CudaBackend:
     return open_device(spec, notify, torch.device("mps"), "mps")
 
 
-KIND = replace(CUDA, name="mps", available=mps_missing, open=open_mps)
+KIND = replace(CUDA, name="mps", available=mps_missing, open=open_mps, contender=lambda: True)

@@ -17,7 +17,7 @@ from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat
 from vidsr.models.base import Generator
 
 LEAST_PSNR = 40.0  # dB against the CPU in float32; rounding to float16 alone leaves 60 and more
-TRIED = (96, 64)  # the size of the picture that a device is tried on
+TRIED = (71, 53)  # the size of the picture that a device is tried on: odd, as tiles are, which has shown faults
 
 
 def made_picture(like: Sequence[Tensor], format: PixelFormat) -> list[Tensor]:
@@ -66,6 +66,6 @@ def check_device(
     psnr = decibels(run(stacks), reference(stacks), spec.result_format.bits)
     if psnr < LEAST_PSNR:
         raise BackendError(
-            f"{name} computes wrong pictures ({psnr:.1f} dB against the CPU, less than {LEAST_PSNR:g}): another driver "
-            "may not; until then --backend cpu"
+            f"{name} computes wrong pictures ({psnr:.1f} dB against the CPU, less than {LEAST_PSNR:g}): update its "
+            "driver, or use --backend cpu"
         )

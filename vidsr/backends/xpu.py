@@ -28,4 +28,4 @@ def open_xpu(spec: BackendSpec, notify: Notify | None = None) -> CudaBackend:
     return open_device(spec, notify, torch.device("xpu", torch.xpu.current_device()), "xpu")
 
 
-KIND = replace(CUDA, name="xpu", available=xpu_missing, open=open_xpu)
+KIND = replace(CUDA, name="xpu", available=xpu_missing, open=open_xpu, contender=lambda: True)

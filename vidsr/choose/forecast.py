@@ -13,7 +13,7 @@ from threading import Lock
 from vidsr.backends.base import Backend, BackendSpec
 from vidsr.encode.encoder import Discarded
 from vidsr.errors import EncoderStalled, SourceError
-from vidsr.frames import Frame, FrameBatch
+from vidsr.frames import Frame, FrameBatch, SourceInfo, StreamInfo
 from vidsr.machine import busy_seconds, cores
 from vidsr.report import Report
 from vidsr.run.job import Job
@@ -144,18 +144,24 @@ def _stages(
 
 
 def _whole_frame(job: Job, stretches: Sequence[Segment], backend: Backend) -> float:
-    """About how many seconds the backend takes for a whole picture, from a piece of one; 0 where none decodes.
+    """`picture_seconds` of the first of these stretches; 0 where it does not decode."""
+    frame = first_frame(job.info, stretches[0])
+    return 0.0 if frame is None else picture_seconds(backend, frame, job.info.video)
+
+
+def first_frame(info: SourceInfo, segment: Segment) -> Frame | None:
+    """The first picture of a stretch of the source; None where it does not decode."""
+    try:
+        return next(decode(info.path, info.video, segment.start, segment.end, segment.seek, Report()), None)
+    except SourceError:
+        return None
+
+
+def picture_seconds(backend: Backend, frame: Frame, video: StreamInfo) -> float:
+    """About how many seconds the backend takes for a whole picture, from a piece of one.
 
     The quickest of several tries, since all that goes wrong makes them slower, as soon as that is not TOO_LONG.
     """
-    video, segment = job.info.video, stretches[0]
-    try:
-        frames = decode(job.info.path, video, segment.start, segment.end, segment.seek, Report())
-        frame = next(frames, None)
-    except SourceError:
-        return 0.0
-    if frame is None:
-        return 0.0
     width, height = min(PIECE[0], video.width), min(PIECE[1], video.height)
     shapes = video.format.plane_shapes(width, height)
     planes = tuple(plane[:rows, :columns] for plane, (rows, columns) in zip(frame.planes, shapes))

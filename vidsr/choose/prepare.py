@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vidsr.backends import backend_kind, choose_backend, fallbacks
 from vidsr.backends.base import BackendSpec
+from vidsr.choose.backend import faster_backend
 from vidsr.choose.model import Outlook, choose_model, family_member
 from vidsr.choose.options import SCALES, Hwaccel, Options, Reuse, is_number
 from vidsr.choose.samples import stretches
@@ -119,6 +120,8 @@ def decide(
     for word in sorted(word for word in options.drop if is_number(word) and word not in known):
         report.warn(f"{info.path.name}: has no track #{word} to leave out")
     spec = make_spec(options, scale, video.format, video.color, format, color)
+    if options.backend is None:
+        spec = faster_backend(spec, info, span, output, options.restart, report, say)
     workers, threads = choose_jobs(replace(options, jobs=1) if live else options, spec, codec, video)
     if video.hdr is not None and not codec.hdr10:
         report.warn(f"{codec.name} cannot carry HDR10 metadata: it is lost; keep it with --codec {hdr10_codecs()}")

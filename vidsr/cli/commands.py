@@ -216,6 +216,8 @@ def probe(file: Path | None, output: Path | None, machine: bool) -> None:
             raise click.UsageError("name a FILE, or ask for --machine")
         for name, reason in api.capabilities().items():
             click.echo(f"{name}: {reason or 'ready'}")
+            for device in api.devices(name) if name in api.BACKENDS else ():
+                click.echo(f"  {device}")
         return
 
     def show() -> None:

@@ -1,5 +1,6 @@
 """One contract for all backends, then what is particular to each."""
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from vidsr.backends import available_backends, choose_backend, fallbacks, open_backend
+from vidsr.backends import available_backends, backend_kind, choose_backend, fallbacks, open_backend
 from vidsr.backends.base import BackendSpec
 from vidsr.backends.cpu import TorchBackend
 from vidsr.backends.cuda import CudaBackend
@@ -25,6 +26,7 @@ from vidsr.backends.nearest import NearestBackend
 from vidsr.backends.planes import choose_precision, cpu_has_bf16
 from vidsr.backends.tensorrt.body import tensorrt_missing
 from vidsr.backends.tiles import activation_bytes, area_weights, auto_tile, in_tiles, reduce_by_area, windows
+from vidsr.backends.vulkan.backend import VulkanBackend, vulkan_missing
 from vidsr.color import from_rgb
 from vidsr.errors import BackendError, UsageError
 from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat
@@ -40,11 +42,16 @@ on_tensorrt = (
     pytest.mark.cuda,
     pytest.mark.skipif(cuda_missing() is None and tensorrt_missing() is not None, reason=tensorrt_missing() or ""),
 )
+no_ncnn = pytest.mark.skipif(importlib.util.find_spec("ncnn") is None, reason="ncnn is not installed")
+no_device = pytest.mark.skipif(vulkan_missing() is not None, reason=vulkan_missing() or "")
 BACKENDS = {
     "nearest": ("nearest", None, ()),
     "cpu-fp32": ("cpu", "fp32", ()),
     "cpu-bf16": ("cpu", "bf16", no_bf16),
     "lanes-on-cpu": ("lanes", "fp32", ()),  # the CUDA backend without its streams and graphs
+    "ncnn-on-cpu": ("ncnn", "fp32", no_ncnn),  # the Vulkan backend without Vulkan
+    "vulkan-fp32": ("vulkan", "fp32", no_device),
+    "vulkan-fp16": ("vulkan", "fp16", no_device),
     "cuda-fp32": ("cuda", "fp32", pytest.mark.cuda),
     "cuda-fp16": ("cuda", "fp16", pytest.mark.cuda),
     "tensorrt": ("tensorrt", "fp16", on_tensorrt),
@@ -89,7 +96,11 @@ def opened(backend, models, model="compact", **options):
     if name == "lanes":
         spec = spec_for("cpu", precision=precision, model=models[model], **options)
         return CudaBackend(load_generator(spec.model), spec, device=torch.device("cpu"))
-    return open_backend(spec_for(name, precision=precision, model=models[model], **options))
+    if name == "ncnn":
+        spec = spec_for("cpu", precision=precision, model=models[model], **options)
+        return VulkanBackend(load_generator(spec.model), spec, device=None)
+    told = (lambda line: None) if name == "vulkan" else None  # of a device that is software
+    return open_backend(spec_for(name, precision=precision, model=models[model], **options), told)
 
 
 def picture(format, width=20, height=14, count=1, seed=0):
@@ -422,9 +433,10 @@ def test_auto_tile(generator):
 
 def test_names():
     backends = available_backends()
-    assert list(backends) == ["tensorrt", "cuda", "xpu", "mps", "cpu", "nearest"]
+    assert list(backends) == ["tensorrt", "cuda", "xpu", "mps", "vulkan", "cpu", "nearest"]
     assert backends["cpu"] is None and backends["nearest"] is None
-    best = next(name for name, reason in backends.items() if reason is None)
+    works = [name for name, reason in backends.items() if reason is None]
+    best = next(name for name in works if backend_kind(name).contender is None)
     assert choose_backend() == best
     assert choose_backend("nearest") == "nearest"
     assert fallbacks("cpu") == fallbacks("nearest") == ()
@@ -495,7 +507,7 @@ def test_the_next_best_backend_goes_on(models):
 
 
 def test_fallbacks_are_the_slower_ones_that_work(monkeypatch):
-    works = {"tensorrt": None, "cuda": None, "xpu": "xpu: no", "mps": "mps: no", "cpu": None, "nearest": None}
+    works = dict.fromkeys(["tensorrt", "cuda", "xpu", "mps", "vulkan", "cpu", "nearest"])
     monkeypatch.setattr("vidsr.backends.why_not", works.get)
     assert choose_backend() == "tensorrt" and fallbacks("tensorrt") == ("cuda", "cpu")
     assert choose_backend(None, "fp16") == "tensorrt" and choose_backend(None, "fp32") == "cuda"

@@ -63,7 +63,7 @@ def test_names_need_no_pytorch():
 @pytest.mark.parametrize("package", ["choose", "run", "reuse", "proof", "mux", "source", "models"])
 def test_nobody_else_names_a_backend(package):
     """They ask for what they need to know of it. "cuda" is also FFmpeg's word, in source/ and for --hwaccel."""
-    names = {"tensorrt", "nearest"} | (set() if package in ("source", "models") else {"cuda", "cpu"})
+    names = {"tensorrt", "vulkan", "nearest"} | (set() if package in ("source", "models") else {"cuda", "cpu"})
     names -= {"nearest"} if package == "models" else set()  # an interpolation
     for path in sorted((ROOT / "vidsr" / package).rglob("*.py")):
         constants = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]

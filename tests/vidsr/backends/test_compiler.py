@@ -251,7 +251,7 @@ def test_the_wheel_of_this_pytorch_is_among_them():
 @pytest.mark.parametrize("name", ["fast", "srwgan-gp"])
 def test_torch_tensorrt_has_converters_for_all_layers(name):
     """`require_full_compilation` fails on a single operator without one."""
-    with torch.no_grad(), compiler._quietly():
+    with torch.no_grad(), compiler.quietly():
         program = torch.export.export(half_body(MODELS[name]), (torch.zeros(1, 3, 16, 16, dtype=torch.float16),))
         nodes = program.run_decompositions().graph.nodes
     operators = {str(node.target) for node in nodes if node.op == "call_function"}

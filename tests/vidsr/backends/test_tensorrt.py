@@ -14,9 +14,10 @@ from vidsr.backends.cuda import CudaBackend
 from vidsr.backends.planes import PlaneGenerator
 from vidsr.backends.tensorrt import body as tensorrt
 from vidsr.backends.tensorrt import compiler
-from vidsr.backends.tensorrt.body import EngineBody, made_picture, tensorrt_missing
+from vidsr.backends.tensorrt.body import EngineBody, tensorrt_missing
 from vidsr.backends.tensorrt.cache import EngineCache
 from vidsr.backends.tensorrt.file import EngineKey, StoredEngine
+from vidsr.backends.tensorrt.judge import made_picture
 from vidsr.errors import BackendError, UsageError
 from vidsr.frames import PixelFormat
 from vidsr.models.architectures import Compact

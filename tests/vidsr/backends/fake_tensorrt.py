@@ -36,7 +36,7 @@ class FakeTensorRT:
             logger.log(ILogger.Severity[severity], message)
         return why is not None
 
-    def Builder(self, logger):  # noqa: N802
+    def Builder(self, logger):
         def build_serialized_network(definition, config):
             self.builds += 1
             return None if self._fails(logger, self.building) else b"engine"
@@ -47,10 +47,10 @@ class FakeTensorRT:
             build_serialized_network=build_serialized_network,
         )
 
-    def OnnxParser(self, definition, logger):  # noqa: N802
+    def OnnxParser(self, definition, logger):
         return SimpleNamespace(parse=lambda model: True)
 
-    def Runtime(self, logger):  # noqa: N802
+    def Runtime(self, logger):
         def deserialize_cuda_engine(data):
             self._fails(logger, self.loading)
             return SimpleNamespace(create_execution_context=lambda: None)

@@ -518,6 +518,17 @@ def test_all_that_is_missing_is_named(monkeypatch):
     assert reason.startswith("tensorrt: no NVIDIA driver; neither TensorRT nor TensorRT-RTX is installed: pip install")
 
 
+@pytest.mark.parametrize(("capability", "known"), [("8.9", True), ("12.0", True), ("9.0", False)])
+def test_hopper_is_not_sent_after_tensorrt(monkeypatch, capability, known):
+    monkeypatch.setattr(tensorrt, "cuda_missing", lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(tensorrt, "_card", lambda device: ("NVIDIA H100", capability, "580"))
+    monkeypatch.setattr(compiler, "installed", lambda: False)
+    reason = tensorrt_missing()
+    assert "pip install" in reason and "\n" not in reason
+    assert ("TensorRT-RTX does not know NVIDIA H100: --backend cuda is the path there" in reason) == (not known)
+
+
 @pytest.mark.parametrize("capability", ["8.9", "9.0"])
 def test_cards_that_tensorrt_rtx_does_not_know(monkeypatch, capability):
     class Rtx:
@@ -537,7 +548,7 @@ def test_cards_that_tensorrt_rtx_does_not_know(monkeypatch, capability):
         assert reason is None
     else:
         assert "TensorRT-RTX 1.5.0 does not know NVIDIA X (compute capability 9.0)" in reason
-        assert "--backend cuda" in reason
+        assert reason.endswith("--backend cuda is the path there") and "pip install" not in reason
 
 
 def test_build_ahead_keeps_its_own_key(tmp_path):

@@ -134,7 +134,7 @@ def add(folder: Path) -> None:
 
 @main.command()
 @click.option("--all", "everything", is_flag=True, help="Every engine.")
-@click.option("--refused", is_flag=True, help="Refusals, so that those engines are built and compared again.")
+@click.option("--refused", is_flag=True, help="What was refused, or could not be built, so that it is tried again.")
 @click.option("--older", type=click.IntRange(0), metavar="DAYS", help="What was not used for so long.")
 def clean(everything: bool, refused: bool, older: int | None) -> None:
     """Delete engines; they are built again when they are needed."""
@@ -154,17 +154,16 @@ def clean(everything: bool, refused: bool, older: int | None) -> None:
         click.echo(f"{len(gone)} engines deleted, {sum(entry.size for entry in gone) / 1e6:.1f} MB")
 
 
-def _build_ahead(want: Wanted, targets: tuple[str, ...], output: Path | None) -> list[StoredEngine]:
+def _build_ahead(want: Wanted, targets: tuple[str, ...], output: Path | None) -> Iterator[StoredEngine]:
     from vidsr.backends.tensorrt.body import build_ahead
     from vidsr.backends.tensorrt.compiler import find_package
 
-    built = build_ahead(want.spec, want.width, want.height, targets, find_package())
-    for stored in built:
+    for stored in build_ahead(want.spec, want.width, want.height, targets, find_package()):
         if output is not None:
             write_portable(output, stored)
         elif not EngineCache(notify=_say).put(stored):
             raise BackendError("the engine cannot be kept: name a folder with -o")
-    return built
+        yield stored
 
 
 def _build_here(want: Wanted, verify: bool) -> list[StoredEngine]:

@@ -12,6 +12,7 @@ import engines.__main__ as workshop
 from engines.work import PROFILES, parse_targets, wanted
 from vidsr.backends.tensorrt import compiler
 from vidsr.backends.tensorrt.cache import EngineCache
+from vidsr.backends.tensorrt.file import EngineKey, StoredEngine
 from vidsr.errors import UsageError
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -138,6 +139,30 @@ def test_refusals_and_what_is_old_are_deleted_apart(rtx, cache):
     assert "0 engines deleted" in call("clean", "--older", 30000)
     assert "1 engines deleted" in call("clean", "--older", 30)
     assert "1 engines, " in call("list")
+
+
+def test_what_could_not_be_built_is_listed_and_can_be_tried_again(cache):
+    card = ("NVIDIA X", ("8.9",), "580")
+    key = EngineKey("ab" * 32, (4, 3, 30, 40), "fp16", *card, "tensorrt", "11.0.1", "onnx 1", "2.13")
+    why = "TensorRT 11.0.1 cannot build an engine (no kernel)"
+    cache.put(StoredEngine(key, b"", "fast", 200.0, "2026-11-27T00:00:00+00:00", refused=why))
+    assert f"fast 4x40x30 fp16, tensorrt 11.0.1, NVIDIA X, refused: {why}" in call("list")
+    assert "1 engines deleted" in call("clean", "--refused")
+    assert cache.get(key) is None
+
+
+def test_what_was_built_before_a_failure_is_kept(tmp_path, monkeypatch):
+    def build(network, shape, *_):
+        if shape[2] == 270:
+            return b"engine"
+        raise torch.OutOfMemoryError("no memory left")
+
+    monkeypatch.setattr(compiler, "build", build)
+    monkeypatch.setattr(compiler, "exporter", lambda *_: "onnx 1")
+    monkeypatch.setattr(compiler, "find_package", lambda: compiler.Package("tensorrt_rtx", None, "1.5"))
+    said = call("build", "--profile", "480x270", "--target", "8.9", "-o", tmp_path / "made", code=1)
+    assert said.splitlines()[-1] == "engines: out of memory: no memory left"
+    assert "4x480x270 fp16" in call("list", tmp_path / "made")
 
 
 def test_what_is_wanted(episode):

@@ -1,13 +1,19 @@
 """Real FP16 engines of the shipped weights, built without a GPU; Torch-TensorRT's call against its real code."""
 
 import ast
+import builtins
+import logging
+import sys
 import zipfile
+from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 from torch import nn
 
 from tests.running import ROOT
+from tests.vidsr.backends.fake_tensorrt import FakeTensorRT, ILogger
 from vidsr.backends.base import BackendSpec
 from vidsr.backends.planes import PlaneGenerator
 from vidsr.backends.tensorrt import compiler
@@ -220,7 +226,7 @@ def our_call():
     calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "attr", "") == FUNCTION]
     assert len(calls) == 1
     names = {keyword.arg for keyword in calls[0].keywords if keyword.arg}
-    return names | {name for name, _ in compiler.OPTIONS} | {"timing_cache_path"}, len(calls[0].args)
+    return names | {name for name, _ in compiler.OPTIONS}, len(calls[0].args)
 
 
 @pytest.mark.skipif(not WHEELS, reason="no wheels of Torch-TensorRT: make .venv/wheels/fetched")
@@ -251,7 +257,7 @@ def test_the_wheel_of_this_pytorch_is_among_them():
 @pytest.mark.parametrize("name", ["fast", "srwgan-gp"])
 def test_torch_tensorrt_has_converters_for_all_layers(name):
     """`require_full_compilation` fails on a single operator without one."""
-    with torch.no_grad(), compiler._quietly():
+    with torch.no_grad(), compiler.quietly():
         program = torch.export.export(half_body(MODELS[name]), (torch.zeros(1, 3, 16, 16, dtype=torch.float16),))
         nodes = program.run_decompositions().graph.nodes
     operators = {str(node.target) for node in nodes if node.op == "call_function"}
@@ -263,3 +269,151 @@ def test_torch_tensorrt_has_converters_for_all_layers(name):
                 for file in ("aten_ops_converters", "ops_evaluators")
             )
         assert {operator for operator in operators if f"torch.ops.{operator}" not in known} == set(), wheel.name
+
+
+# What is said when it fails
+
+
+class Stubs(dict):
+    """Globals of a function most of whose code is beside the point."""
+
+    def __missing__(self, name):
+        if name in vars(builtins):
+            raise KeyError(name)
+        return self.setdefault(name, MagicMock())
+
+
+def torch_tensorrt_of(wheel, fail):
+    """The wheel's own end of a conversion and its own loggers; `fail`, given TensorRT's logger, is its interpreter."""
+    with zipfile.ZipFile(wheel) as archive:
+        tree = ast.parse(archive.read("torch_tensorrt/dynamo/_compiler.py"))
+        logs = ast.parse(archive.read("torch_tensorrt/logging.py"))
+    logs.body = [n for n in logs.body if isinstance(n, (ast.Assign, ast.ClassDef)) and "LOG" in ast.unparse(n)][:3]
+    loggers = {"logging": logging, "trt": FakeTensorRT, "__name__": "torch_tensorrt.logging"}
+    exec(compile(logs, "logging.py", "exec"), loggers)
+    function = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == FUNCTION)
+    last = max(i for i, n in enumerate(function.body) if isinstance(n, ast.Try))
+    whole = ast.parse("def convert(*_, gm=None, flattened_input_list=(), settings=None, engine_cache=None, **__): ...")
+    whole.body[0].body = function.body[last:]
+    stubs = Stubs(
+        logger=logging.getLogger("torch_tensorrt.dynamo._compiler"),
+        UnsupportedOperatorException=type("UnsupportedOperatorException", (RuntimeError,), {}),
+        interpret_module_to_result=lambda *_, **__: fail(loggers["TRT_LOGGER"]),
+    )
+    exec(compile(ast.fix_missing_locations(whole), "_compiler.py", "exec"), stubs)
+    return MagicMock(**{f"dynamo.{FUNCTION}": stubs["convert"]})
+
+
+def no_kernel(logger):
+    logger.log(ILogger.ERROR, "Error Code 10: Could not find any implementation for node X.")
+    raise AssertionError
+
+
+def no_memory(logger):
+    logger.log(ILogger.WARNING, "Device memory is insufficient to use tactic.")
+    no_kernel(logger)
+
+
+def torch_out_of_memory(logger):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+
+def no_converter(logger):
+    raise ValueError("Conversion of function aten.odd not currently supported!")
+
+
+def full_disk(logger):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.skipif(not WHEELS, reason="no wheels of Torch-TensorRT: make .venv/wheels/fetched")
+@pytest.mark.parametrize("wheel", WHEELS, ids=lambda path: path.name.split("-")[1])
+@pytest.mark.parametrize(
+    ("fail", "kind", "reason"),
+    [
+        (no_kernel, compiler.Unbuildable, r"\(Error Code 10: Could not find any implementation for node X\)$"),
+        (no_converter, compiler.Unbuildable, r"\(Conversion of function aten.odd not currently supported!\)$"),
+        (no_memory, torch.OutOfMemoryError, "Could not find any implementation"),
+        (torch_out_of_memory, torch.OutOfMemoryError, "Tried to allocate 2 GiB"),
+        (full_disk, BackendError, "No space left on device"),
+    ],
+)
+def test_torch_tensorrt_tells_why_it_failed(monkeypatch, capfd, wheel, fail, kind, reason):
+    """2.11 logs what went wrong, goes on, and ends in an UnboundLocalError; TensorRT itself only ever logs."""
+    monkeypatch.setitem(sys.modules, "torch_tensorrt", torch_tensorrt_of(wheel, fail))
+    monkeypatch.setattr(compiler, "exporter", lambda package, targets=(): "torch_tensorrt")
+    with pytest.raises(kind, match=reason) as caught:
+        compiler.build(half_body(MODELS["fast"]), (1, 3, 16, 16), FakeTensorRT().package)
+    assert type(caught.value) is kind and "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""  # nor does it tell the terminal
+
+
+def test_our_logger_hears_torch_tensorrt_and_the_other_way_round(monkeypatch):
+    """TensorRT knows one logger in a process, the first: whoever gave it."""
+    trt = FakeTensorRT()
+
+    def convert(*_, **__):
+        compiler.logger_of(trt).log(ILogger.ERROR, "no kernel\nmore")
+        raise RuntimeError("TensorRT build_serialized_network returned None; engine build failed.")
+
+    monkeypatch.setitem(sys.modules, "torch_tensorrt", MagicMock(**{f"dynamo.{FUNCTION}": convert}))
+    monkeypatch.setattr(compiler, "exporter", lambda package, targets=(): "torch_tensorrt")
+    with pytest.raises(compiler.Unbuildable, match=r"\(no kernel\)$"):
+        compiler.build(half_body(MODELS["fast"]), (1, 3, 16, 16), trt.package)
+    theirs = logging.getLogger("torch_tensorrt [TensorRT Conversion Context]")
+    trt._fails = lambda logger, why: theirs.error("made by another version")
+    with pytest.raises(BackendError, match=r"cannot load the engine \(made by another version\)$"):
+        compiler.Engine(b"engine", trt.package)
+
+
+def test_loggers_are_as_before_whichever_thread_ends_first():
+    names = ("torch.onnx", "torch_tensorrt", "torch_tensorrt [TensorRT Conversion Context]")
+    before = [(log.level, log.propagate, log.handlers[:]) for log in map(logging.getLogger, names)]
+    first, second = compiler.listening(), compiler.listening()
+    first.__enter__()
+    heard = second.__enter__()
+    first.__exit__(None, None, None)
+    logging.getLogger(names[2]).error("still heard")
+    second.__exit__(None, None, None)
+    assert heard.reason == "still heard"
+    assert [(log.level, log.propagate, log.handlers[:]) for log in map(logging.getLogger, names)] == before
+
+
+# Timings
+
+
+def builder(monkeypatch, convert):
+    monkeypatch.setitem(sys.modules, "torch_tensorrt", MagicMock(**{f"dynamo.{FUNCTION}": convert}))
+    monkeypatch.setattr(compiler, "exporter", lambda package, targets=(): "torch_tensorrt")
+    network = half_body(MODELS["fast"])
+    return lambda timing: compiler.build(network, (1, 3, 16, 16), FakeTensorRT().package, timing_cache=timing)
+
+
+def test_timings_go_from_one_build_to_the_next(monkeypatch, tmp_path):
+    given = []
+
+    def convert(*_, timing_cache_path, **__):
+        path = Path(timing_cache_path)
+        given.append(path.read_bytes() if path.exists() else None)
+        path.write_bytes(b"%d" % len(given))
+        assert path.parent.stat().st_mode & 0o077 == 0  # no other user can have put one there
+        return b"engine"
+
+    build = builder(monkeypatch, convert)
+    assert [build(tmp_path / "timing") for _ in range(2)] == [b"engine"] * 2
+    assert given == [None, b"1"] and (tmp_path / "timing").read_bytes() == b"2"
+    assert build(None) == b"engine" and given[2] is None
+    assert build(tmp_path / "none" / "timing") == b"engine"  # they cannot be kept: the engine can
+
+
+def test_timings_that_may_be_the_cause_are_deleted(monkeypatch, tmp_path):
+    def convert(*_, **__):
+        raise TypeError("set_timing_cache(): incompatible function arguments")
+
+    build, timing = builder(monkeypatch, convert), tmp_path / "timing"
+    timing.write_bytes(b"cut sh")
+    with pytest.raises(BackendError, match="set_timing_cache") as caught:
+        build(timing)
+    assert not isinstance(caught.value, compiler.Unbuildable) and not timing.exists()
+    with pytest.raises(compiler.Unbuildable):
+        build(timing)

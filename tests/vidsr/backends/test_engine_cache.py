@@ -140,6 +140,18 @@ def test_an_engine_built_ahead_is_found_for_a_key_that_it_serves(cache, told):
     assert not told
 
 
+def test_an_engine_built_ahead_takes_the_place_of_a_failed_build(cache, told):
+    """As `python -m engines build --target` puts it there, without `add`."""
+    failed = replace(STORED, engine=b"", psnr=None, refused="TensorRT cannot build an engine (no kernel)")
+    other = replace(failed, key=replace(KEY, capabilities=("9.0",)))
+    for stored in (failed, other):
+        cache.put(stored)
+    ahead = replace(STORED, key=AHEAD, psnr=None)
+    assert cache.put(ahead) and cache.get(KEY) == ahead
+    assert cache.get(other.key) == other  # which it does not serve
+    assert not told
+
+
 def test_a_bad_file_built_ahead_does_not_hide_a_good_one(cache, told):
     good, bad = replace(STORED, key=AHEAD), replace(STORED, key=replace(AHEAD, torch="2.13.0"))
     cache.put(good)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.vidsr.backends.fake_tensorrt import FakeTensorRT
 from tests.vidsr.backends.test_backends import compact, picture, same, spec_for, srresnet
 from vidsr.backends.base import BackendSpec
 from vidsr.backends.convolutions import TorchBody
@@ -32,6 +33,7 @@ class Workshop:
 
     def __init__(self):
         self.networks, self.built, self.fault, self.cannot, self.timings = {}, [], b"", "", []
+        self.spare = False  # whether nothing is the matter any more
 
     def build(self, network, shape, package, targets=(), timing_cache=None):
         if self.cannot:
@@ -45,7 +47,8 @@ class Workshop:
     def engine(self, data, package):
         if data not in self.networks:
             raise BackendError("TensorRT cannot load the engine (made by another version)")
-        return FakeEngine(self.networks[data], self.built[int(data.split()[0])], data.split()[-1])
+        fault = b"" if self.spare else data.split()[-1]
+        return FakeEngine(self.networks[data], self.built[int(data.split()[0])], fault)
 
 
 class FakeEngine:
@@ -61,6 +64,12 @@ class FakeEngine:
             result += torch.randn_like(result) * 3  # codes of 8 bits
         elif self.fault == b"dark":  # right where all is black, as episodes begin
             result = torch.where(x.amax((2, 3), keepdim=True).amax(1, keepdim=True) < 0.02, result, result + 4)
+        elif self.fault == b"memory":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        elif self.fault == b"stopped":
+            raise BackendError("the engine does not run (it said so)")
+        elif self.fault == b"crash":
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
         return result
 
 
@@ -76,10 +85,10 @@ def workshop(monkeypatch):
 class Run:
     """One opened backend, and what it said."""
 
-    def __init__(self, cache, generator=compact, verify=False, **options):
+    def __init__(self, cache, generator=compact, verify=False, package=PACKAGE, **options):
         self.said = []
         spec = spec_for("tensorrt", precision=None, **options)
-        self.body = EngineBody(PACKAGE, cache, verify)
+        self.body = EngineBody(package, cache, verify)
         self.backend = CudaBackend(generator(), spec, self.said.append, CPU, self.body)
 
     def __call__(self, batch):
@@ -121,7 +130,7 @@ def test_an_engine_is_built_compared_and_kept(workshop, cache, generator):
     second = Run(cache, generator)
     assert same(second(BATCH), expected)
     assert len(workshop.built) == 1 and second.said == []
-    assert any(second.body._switch.engines.values())
+    assert any(second.body._ready.values())
 
 
 def test_every_change_needs_another_engine(workshop, cache):
@@ -168,15 +177,201 @@ def test_black_pictures_prove_nothing(workshop, cache):
     assert "dB against float32" in run.stored.refused
 
 
-def test_what_cannot_be_built_is_not_waited_for_twice_in_a_run(workshop, cache):
-    workshop.cannot = "TensorRT 11.0.1 cannot build an engine (no kernel)"
+# What TensorRT itself fails at, through all of vidsr's own code
+
+NO_KERNEL = {"Tactic 3 is slow": "WARNING", "Error Code 10: Could not find any implementation for node X.": "ERROR"}
+NO_MEMORY = {
+    "Tactic Device request: 5000MB Available: 400MB. Device memory is insufficient to use tactic.": "WARNING",
+    "Error Code 10: Could not find any implementation for node X.": "ERROR",
+}
+SHORT = {"[defaultAllocator.cpp] Error Code 1: Cuda Runtime (out of memory)": "ERROR"}
+STALE = {"The engine plan file is not compatible with this version of TensorRT": "ERROR"}
+
+
+@pytest.fixture
+def by_onnx(monkeypatch):
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr(compiler, "exporter", lambda package, targets=(): "onnx 1.0")
+
+
+def test_what_cannot_be_built_is_refused_and_not_built_again(by_onnx, cache):
+    trt = FakeTensorRT(NO_KERNEL)
+    first = Run(cache, package=trt.package)
+    for _ in range(2):
+        assert same(first(BATCH), on_cuda_path()(BATCH))
+    reason = "TensorRT 11.0.1 cannot build an engine (Error Code 10: Could not find any implementation for node X)"
+    assert [line for line in first.said if "not used" in line] == [
+        f"TensorRT is not used (its engine is refused: {reason}): PyTorch does the same, slower"
+    ]
+    assert first.stored.refused == cache.get(first.stored.key).refused == reason
+    second = Run(cache, package=trt.package)
+    second(BATCH)
+    assert trt.builds == 1 and "refused earlier" in second.said[0] and reason in second.said[0]
+    trt.version = "11.0.2"  # whatever is in the key tries again
+    Run(cache, package=trt.package)(BATCH)
+    assert trt.builds == 2
+    Run(cache, package=trt.package, verify=True)(BATCH)
+    assert trt.builds == 3
+
+
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        (SHORT, "out of device memory: "),
+        (NO_MEMORY, "out of device memory: "),
+        ({"Error Code 4: Internal Error (std::bad_alloc)": "INTERNAL_ERROR"}, "bad_alloc"),
+        ({"CUDA initialization failure with error: 35": "ERROR"}, "CUDA initialization failure"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (MemoryError(), "MemoryError"),
+        (ModuleNotFoundError("No module named 'sympy'"), "No module named 'sympy'"),
+        (RuntimeError("CUDA error: unspecified launch failure"), "CUDA error"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_what_passes_is_tried_again(by_onnx, cache, why, said):
+    trt = FakeTensorRT(why)
+    for _ in range(2):
+        run = Run(cache, package=trt.package)
+        assert same(run(BATCH), on_cuda_path()(BATCH))
+        assert cache.entries() == []
+        assert said in run.said[-1] and "TensorRT is not used" in run.said[-1]
+    shapes = 5 if "memory" in said else 1  # 16 pictures at once, 8, 4, 2, 1: less memory may do
+    assert trt.builds == 2 * shapes
+
+
+def test_an_interrupted_build_leaves_nothing(by_onnx, cache):
+    with pytest.raises(KeyboardInterrupt):
+        Run(cache, package=FakeTensorRT(KeyboardInterrupt()).package)(BATCH)
+    assert cache.entries() == []
+
+
+def test_a_fresh_engine_that_does_not_load_is_refused(by_onnx, cache):
+    trt = FakeTensorRT(None, STALE)
+    for builds, said in ((1, "its engine is refused"), (1, "refused earlier")):
+        run = Run(cache, package=trt.package)
+        assert same(run(BATCH), on_cuda_path()(BATCH))
+        assert trt.builds == builds
+        assert said in run.said[-1] and "not compatible with this version of TensorRT" in run.said[-1]
+
+
+def test_an_engine_that_does_not_fit_now_is_kept(by_onnx, cache):
+    """Memory is not the engine's fault: what took minutes is there when there is room again."""
+    trt = FakeTensorRT(None, SHORT)
+    for _ in range(2):
+        run = Run(cache, package=trt.package)
+        assert same(run(BATCH), on_cuda_path()(BATCH))
+        assert trt.builds == 5 == len(cache.entries())
+        assert all(entry.stored.psnr is None and not entry.stored.refused for entry in cache.entries())
+        assert not any("built again" in line for line in run.said) and "out of device memory" in run.said[-1]
+
+
+def test_a_reason_that_passes_is_not_waited_for_twice_in_a_run(workshop, cache):
+    workshop.cannot = "TensorRT 11.0.1 cannot build an engine (no disk)"
     run = Run(cache)
     assert same(run(BATCH), on_cuda_path()(BATCH))
     run(BATCH)
     assert [line for line in run.said if "not used" in line] == [
-        "TensorRT is not used (TensorRT 11.0.1 cannot build an engine (no kernel)): PyTorch does the same, slower"
+        "TensorRT is not used (TensorRT 11.0.1 cannot build an engine (no disk)): PyTorch does the same, slower"
     ]
-    assert cache.entries() == []  # it may have been out of memory: the next run tries again
+    assert cache.entries() == [] and run.stored is None
+
+
+# What fails when it is tried
+
+LARGE = picture(PixelFormat.from_name("yuv420p"), 300, 200)
+
+
+def short_of_memory(room, on_the_cpu):
+    """compact(), on a device with room for float32 work on that many pixels; and how many on the CPU."""
+    made = 0
+
+    class Large(Compact):
+        def folded(self):
+            nonlocal made
+            made += 1
+            pixels = room if made < 3 else on_the_cpu  # the third that is made of it is for the CPU
+
+            def allocate(module, inputs):
+                if inputs[0].dtype == torch.float32 and inputs[0].shape[2] * inputs[0].shape[3] > pixels:
+                    raise torch.OutOfMemoryError("CUDA out of memory")
+
+            folded = super().folded()
+            next(m for m in folded.body.modules() if isinstance(m, torch.nn.Conv2d)).register_forward_pre_hook(allocate)
+            return folded
+
+    torch.manual_seed(0)
+    return Large(16, 3)
+
+
+@pytest.mark.parametrize(("room", "on_the_cpu"), [(160 * 160, 0), (100, 160 * 160)])
+def test_the_comparison_takes_less_memory_than_the_work(workshop, cache, room, on_the_cpu):
+    """float32 takes twice as much: it is done in tiles, and where there is no room for those, on the CPU."""
+    run = Run(cache, lambda: short_of_memory(room, on_the_cpu))
+    assert same(run(LARGE), on_cuda_path()(LARGE))
+    assert run.stored.psnr >= 45 and any(run.body._ready.values())
+    assert workshop.built == [(4, 3, 200, 300)] and len(run.said) == 1
+
+
+def test_an_engine_that_cannot_be_compared_is_kept_and_not_used(workshop, cache):
+    workshop.fault = b"memory"
+    for _ in range(2):
+        run = Run(cache)
+        assert same(run(BATCH), on_cuda_path()(BATCH))
+        assert not any(run.body._ready.values())
+        assert "out of device memory" in run.said[-1]
+        assert [shape[0] for shape in workshop.built] == [16, 8, 4, 2, 1]  # once: they are kept
+    assert all(entry.stored.psnr is None and not entry.stored.refused for entry in cache.entries())
+    workshop.spare = True
+    later = Run(cache)
+    assert same(later(BATCH), on_cuda_path()(BATCH))
+    assert len(workshop.built) == 5 and later.stored.psnr >= 45 and later.said == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [(b"stopped", "the engine does not run (it said so)"), (b"crash", "illegal memory access")]
+)
+def test_an_engine_that_does_not_run_is_refused(workshop, cache, fault, reason):
+    workshop.fault = fault
+    for said in ("its engine is refused: ", "refused earlier: "):
+        run = Run(cache)
+        assert same(run(BATCH), on_cuda_path()(BATCH))
+        assert said in run.said[-1] and reason in run.said[-1] and run.said[-1].count("TensorRT is not used") == 1
+        assert workshop.built == [(16, 3, 30, 40)] and not any(run.body._ready.values())
+
+
+def test_an_engine_that_stops_in_the_middle(workshop, cache):
+    run = Run(cache)
+    run(BATCH)
+    (engine,) = run.body._ready.values()
+    engine.fault = b"stopped"
+    for _ in range(2):
+        assert same(run(BATCH), on_cuda_path()(BATCH))
+    assert [line for line in run.said if "not used" in line] == [
+        "TensorRT is not used (the engine does not run (it said so)): PyTorch does the same, slower"
+    ]
+
+
+def test_an_engine_for_pictures_of_another_size(workshop, cache):
+    first, other = Run(cache), picture(PixelFormat.from_name("yuv420p"), 24, 20)
+    first(BATCH)
+    wrong = first.stored.engine
+    second = Run(cache)
+    second(other)
+    cache.put(replace(second.stored, engine=wrong))
+    third = Run(cache)
+    assert same(third(other), on_cuda_path()(other))
+    assert "it is built again" in third.said[0] and len(workshop.built) == 3
+
+
+def test_closing_says_nothing(workshop, cache):
+    """It is done because of an error as often as not, and that error is the one to be seen."""
+    EngineBody(PACKAGE, cache).close()
+    run = Run(cache)
+    run(BATCH)
+    run.body.close()
+    run.backend.close()
+    run.body.close()
+    assert run.body._ready == {}
 
 
 def test_an_engine_of_another_version_is_built_again(workshop, cache):
@@ -207,7 +402,7 @@ def test_a_cache_that_cannot_be_written(workshop, tmp_path):
     said = []
     run = Run(EngineCache(tmp_path / "file", notify=said.append))
     assert same(run(BATCH), on_cuda_path()(BATCH))
-    assert run.stored.psnr >= 45 and any(run.body._switch.engines.values())
+    assert run.stored.psnr >= 45 and any(run.body._ready.values())
     assert len(said) == 1
 
 
@@ -235,7 +430,7 @@ def test_two_sizes_take_turns(workshop, cache):
     for _ in range(2):
         assert same(run(BATCH), expected[0]) and same(run(patch), expected[1])
     assert workshop.built == [(16, 3, 30, 40), (16, 3, 20, 24)]
-    assert all(run.body._switch.engines.values()) and len(run.body._switch.engines) == 2
+    assert all(run.body._ready.values()) and len(run.body._ready) == 2
 
 
 def test_tiles_need_one_engine(workshop, cache):
@@ -323,6 +518,17 @@ def test_all_that_is_missing_is_named(monkeypatch):
     assert reason.startswith("tensorrt: no NVIDIA driver; neither TensorRT nor TensorRT-RTX is installed: pip install")
 
 
+@pytest.mark.parametrize(("capability", "known"), [("8.9", True), ("12.0", True), ("9.0", False)])
+def test_hopper_is_not_sent_after_tensorrt(monkeypatch, capability, known):
+    monkeypatch.setattr(tensorrt, "cuda_missing", lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(tensorrt, "_card", lambda device: ("NVIDIA H100", capability, "580"))
+    monkeypatch.setattr(compiler, "installed", lambda: False)
+    reason = tensorrt_missing()
+    assert "pip install" in reason and "\n" not in reason
+    assert ("TensorRT-RTX does not know NVIDIA H100: --backend cuda is the path there" in reason) == (not known)
+
+
 @pytest.mark.parametrize("capability", ["8.9", "9.0"])
 def test_cards_that_tensorrt_rtx_does_not_know(monkeypatch, capability):
     class Rtx:
@@ -342,7 +548,7 @@ def test_cards_that_tensorrt_rtx_does_not_know(monkeypatch, capability):
         assert reason is None
     else:
         assert "TensorRT-RTX 1.5.0 does not know NVIDIA X (compute capability 9.0)" in reason
-        assert "--backend cuda" in reason
+        assert reason.endswith("--backend cuda is the path there") and "pip install" not in reason
 
 
 def test_build_ahead_keeps_its_own_key(tmp_path):

@@ -66,7 +66,10 @@ class EngineCache:
         return stored
 
     def put(self, stored: StoredEngine) -> bool:
-        """Keep an engine or a refusal, in place of what had its key; False, and notify is told, when that failed."""
+        """Keep an engine or a refusal, in place of what had its key; False, and notify is told, when that failed.
+
+        An engine built ahead takes the place of refusals of what it serves, too: `get` would stop at those.
+        """
         assert bool(stored.engine) != bool(stored.refused), "either an engine, or why there is none"
         path = self._path(stored.key)
         try:
@@ -76,6 +79,9 @@ class EngineCache:
         except (Rejected, OSError) as error:
             self._trouble(error)
             return False
+        for entry in self.entries() if stored.engine and not stored.key.gpu else ():
+            if entry.stored and entry.stored.refused and stored.key.serves(entry.stored.key):
+                self.remove(entry)
         self.prune(keep=path)
         return True
 
@@ -111,12 +117,7 @@ class EngineCache:
         paths = sorted(source.glob("*.engine")) if os.path.isdir(source) else [source]
         if not paths:
             raise UsageError(f"{source}: no .engine files in it; make some with python -m engines build -o {source}")
-        kept = [stored for stored in [replace(read_portable(path), psnr=None) for path in paths] if self.put(stored)]
-        for entry in self.entries():
-            key = entry.stored.key if entry.stored and entry.stored.refused else None
-            if key and any(new.engine and new.key.serves(key) for new in kept):
-                self.remove(entry)
-        return kept
+        return [stored for stored in [replace(read_portable(path), psnr=None) for path in paths] if self.put(stored)]
 
     def timing(self) -> Path | None:
         """A file beside the engines, which may not be there yet, for how long kernels took: TensorRT's next build of

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import logging
 import platform
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, util
@@ -27,7 +29,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vidsr.backends.tensorrt.said import Heard, causes, listening, logger_of, quietly
 from vidsr.errors import BackendError, first_line
+from vidsr.files import write_whole
 
 # distribution of Torch-TensorRT, runtime that goes with it, modules of the runtime: the package's own, or its parts
 _PACKAGES = (
@@ -37,6 +41,13 @@ _PACKAGES = (
 )
 OPTIONS = (("optimization_level", "4"),)  # of Torch-TensorRT; part of an engine's key
 INSTALL = "pip install torch-tensorrt tensorrt, or torch-tensorrt-rtx tensorrt-rtx for GeForce and RTX cards"
+
+_PASSING = re.compile(r"bad.?alloc|CUDA (error|runtime|driver|init)|no space left", re.I)
+_building = threading.Lock()
+
+
+class Unbuildable(BackendError):
+    """It would end in the same way each time, until the network, a version, the driver or the card is another."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +165,8 @@ def build(
     network: its weights in float16; where no `targets` are given, on the GPU to build for.
     targets: compute capabilities ("8.6") to build for instead of the GPU that is here; TensorRT-RTX only.
     timing_cache: file in which TensorRT proper remembers how long kernels took.
-    BackendError when a target is unknown, or the network cannot be converted or built.
+    Unbuildable when the network cannot be converted or built; torch.OutOfMemoryError when device memory was short;
+    BackendError when a target is unknown, and for all else that may be otherwise the next time.
     """
     for target in targets:
         if target not in package.targets:
@@ -164,26 +176,52 @@ def build(
     assert dtypes == {torch.float16}, dtypes
     by_torch_tensorrt = exporter(package, targets).startswith("torch_tensorrt")
     device = next(network.parameters()).device
-    with torch.no_grad():
-        example = torch.zeros(tuple(shape), dtype=torch.float16, device=device)
+    with _building, torch.no_grad(), quietly() as heard:
         try:
+            example = torch.zeros(tuple(shape), dtype=torch.float16, device=device)
             if by_torch_tensorrt:
                 return _by_torch_tensorrt(network, example, timing_cache)
             return _by_onnx(network, example, package, targets)
-        except torch.OutOfMemoryError:
-            raise
         except BackendError:
             raise
         except Exception as error:  # the converters raise whatever they like
-            raise BackendError(f"{package.title} cannot build an engine ({first_line(error)})") from error
+            raise _failure(error, heard, package, timing_cache if by_torch_tensorrt else None) from error
+
+
+def _failure(error: Exception, heard: Heard, package: Package, timing_cache: Path | None) -> Exception:
+    """What `build` raises for what a converter or TensorRT raised and said.
+
+    Converters are programs: what they cannot do, they cannot do the next time, and it takes minutes to hear so again.
+    Only what came from the state that the machine was in is another matter: memory, a disk, a library that does not
+    load, CUDA, which after one error fails at everything. And so is what a file of timings may have caused: it is
+    deleted, and the next time is without it.
+    """
+    errors = [*(heard.errors or [error]), *causes(error)]
+    state = next((e for e in errors if isinstance(e, (MemoryError, OSError, ImportError))), None)
+    reason = first_line(state or heard.reason or errors[0])
+    line = f"{package.title} cannot build an engine ({reason})"
+    if state is None and (heard.memory or any(isinstance(e, torch.OutOfMemoryError) for e in errors)):
+        return torch.OutOfMemoryError(line)
+    if state or any(_PASSING.search(str(said)) for said in (heard.reason, *errors)):
+        return BackendError(line)
+    if timing_cache and timing_cache.exists():
+        timing_cache.unlink(missing_ok=True)
+        return BackendError(line)
+    return Unbuildable(line)
 
 
 def _by_torch_tensorrt(network: nn.Module, example: Tensor, timing_cache: Path | None) -> bytes:
-    """No `enabled_precisions`: 2.11 and 2.12 refuse it, 2.13 and 2.14 ignore it; the types are the network's own."""
+    """No `enabled_precisions`: 2.11 and 2.12 refuse it, 2.13 and 2.14 ignore it; the types are the network's own.
+
+    It always keeps timings, by default where other users can have put some, and fails after all the work where it
+    cannot write them: so it gets a file of its own, which becomes `timing_cache` as a whole or not at all.
+    """
     import torch_tensorrt  # type: ignore[import-not-found]
 
-    options: dict[str, Any] = {} if timing_cache is None else {"timing_cache_path": str(timing_cache)}
-    with _quietly():
+    with tempfile.TemporaryDirectory(prefix="vidsr-") as folder:
+        timing = Path(folder) / "timing"
+        if timing_cache and timing_cache.exists():
+            shutil.copyfile(timing_cache, timing)
         engine = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
             torch.export.export(network, (example,)),
             arg_inputs=[example],
@@ -191,15 +229,18 @@ def _by_torch_tensorrt(network: nn.Module, example: Tensor, timing_cache: Path |
             require_full_compilation=True,
             min_block_size=1,
             immutable_weights=True,
+            timing_cache_path=str(timing),
             **{name: int(value) for name, value in OPTIONS},
-            **options,
         )
+        if timing_cache and timing.exists():
+            with suppress(OSError):  # a full disk: the next build takes longer
+                write_whole(timing_cache, timing.read_bytes(), mode=0o600)
     return bytes(engine)
 
 
 def _by_onnx(network: nn.Module, example: Tensor, package: Package, targets: Sequence[str]) -> bytes:
     trt = package.module
-    builder = trt.Builder(_logger(trt))
+    builder = trt.Builder(logger_of(trt))
     definition = parse_onnx(onnx_model(network, example), package, builder)
     config = builder.create_builder_config()
     if targets:
@@ -210,27 +251,27 @@ def _by_onnx(network: nn.Module, example: Tensor, package: Package, targets: Seq
                 raise BackendError(f"{package.title} does not take compute capability {target} beside the others")
     engine = builder.build_serialized_network(definition, config)
     if engine is None:
-        raise BackendError(f"{package.title} cannot build an engine ({_Said.last or 'it does not say why'})")
+        raise RuntimeError("it does not say why")
     return bytes(engine)
 
 
 def onnx_model(network: nn.Module, example: Tensor) -> bytes:
     """`network` as an ONNX model of exactly `example`'s shape and type, weights included."""
-    with torch.no_grad(), _quietly():
+    with torch.no_grad(), quietly():
         program: Any = torch.onnx.export(network, (example,), dynamo=True, verbose=False)
     return bytes(program.model_proto.SerializeToString())
 
 
 def parse_onnx(model: bytes, package: Package, builder: Any) -> Any:
-    """The network definition of an ONNX model, with the types it has. BackendError for what TensorRT cannot read."""
+    """The network definition of an ONNX model, with the types it has. Unbuildable for what TensorRT cannot read."""
     trt = package.module
     # TensorRT 11 knows no other kind of network than strongly typed ones, and no flag for them.
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     definition = builder.create_network(0 if flag is None else 1 << int(flag))
-    parser = trt.OnnxParser(definition, _logger(trt))
+    parser = trt.OnnxParser(definition, logger_of(trt))
     if not parser.parse(model):
         errors = "; ".join(str(parser.get_error(i).desc()) for i in range(parser.num_errors))
-        raise BackendError(f"{package.title} cannot read the network ({first_line(errors)})")
+        raise Unbuildable(f"{package.title} cannot read the network ({first_line(errors)})")
     return definition
 
 
@@ -238,17 +279,18 @@ class Engine:
     """An engine on the current CUDA device, ready to run. One thread at a time.
 
     data: raw engine bytes: executable content, so only what `EngineCache` vouches for.
-    BackendError when they are for another card or another version.
+    BackendError when they are for another card or another version; torch.OutOfMemoryError.
     """
 
     def __init__(self, data: bytes, package: Package) -> None:
         trt = package.module
-        _Said.last = ""
-        self._runtime = trt.Runtime(_logger(trt))
-        self._engine = self._runtime.deserialize_cuda_engine(data)
-        self._context: Any = None if self._engine is None else self._engine.create_execution_context()
+        with listening() as heard:
+            self._runtime = trt.Runtime(logger_of(trt))
+            self._engine = self._runtime.deserialize_cuda_engine(data)
+            self._context: Any = None if self._engine is None else self._engine.create_execution_context()
         if self._context is None:
-            raise BackendError(f"{package.title} cannot load the engine ({_Said.last or 'it does not say why'})")
+            line = f"{package.title} cannot load the engine ({heard.reason or 'it does not say why'})"
+            raise torch.OutOfMemoryError(line) if heard.memory else BackendError(line)
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         modes = {name: self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT for name in names}
         half = all(self._engine.get_tensor_dtype(name) == trt.DataType.HALF for name in names)
@@ -261,48 +303,18 @@ class Engine:
     def __call__(self, x: Tensor) -> Tensor:
         """[N, C, H, W] float16 of `input_shape` on the device -> float16 of `output_shape`, on the current stream.
 
-        May be captured into a CUDA graph: the addresses of this call's tensors become part of it.
+        May be captured into a CUDA graph: the addresses of this call's tensors become part of it. BackendError when
+        TensorRT refuses to start it.
         """
         assert tuple(x.shape) == self.input_shape and x.dtype == torch.float16, (x.shape, x.dtype)
         x = x.contiguous()
         result = torch.empty(self.output_shape, dtype=torch.float16, device=x.device)
         self._context.set_tensor_address(self._input, x.data_ptr())
         self._context.set_tensor_address(self._output, result.data_ptr())
-        if not self._context.execute_async_v3(torch.cuda.current_stream(x.device).cuda_stream):
-            raise BackendError(f"the engine does not run ({_Said.last or 'it does not say why'})")
+        with listening() as heard:
+            if not self._context.execute_async_v3(torch.cuda.current_stream(x.device).cuda_stream):
+                raise BackendError(f"the engine does not run ({heard.reason or 'it does not say why'})")
         return result
-
-
-class _Said:
-    """TensorRT tells its reasons only to its logger: the last of them."""
-
-    last = ""
-
-
-@cache
-def _logger(trt: Any) -> Any:
-    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
-                _Said.last = first_line(message)
-
-    return Logger()
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """The exporters tell of their progress in warnings and log lines that are of no use to anybody here."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch_tensorrt", "torch.export")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def supported_platform() -> str | None:

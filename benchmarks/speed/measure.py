@@ -94,8 +94,8 @@ def open_on(
 
     execution: of PyTorch on GPUs: "graph", "eager" or "compile" (torch.compile of the convolutions, then a graph).
     """
-    if spec.name == CUDA.name and (device.type == "cpu" or execution != "graph"):
-        if device.type != "cpu" and (reason := CUDA.available()):
+    if spec.name == CUDA.name and (device.type != "cuda" or execution != "graph"):
+        if device.type == "cuda" and (reason := CUDA.available()):
             raise BackendError(reason)
         body = TorchBody(compiled=execution == "compile")
         return CudaBackend(load_generator(spec.model), spec, notify, device, body, execution != "eager")

@@ -94,7 +94,7 @@ def gpu(
         return
     deadline = Deadline(60 * minutes - (time.monotonic() - BEGUN))
     # A driver that hangs holds whoever asks it anything: this thread is none of Python's.
-    faulthandler.dump_traceback_later(deadline.left + LAST_RESORT, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(deadline.left + LAST_RESORT, exit=True, file=2)
     try:
         if device == "cuda" and (reason := cuda_missing()):
             raise BackendError(reason)

@@ -125,6 +125,7 @@ class Compiling:
         self._patches = ExitStack()
 
     def __enter__(self) -> Compiling:
+        from torch._functorch import config as functorch
         from torch._inductor import compile_fx, config, graph
         from torch._inductor.scheduler import NopKernelSchedulerNode
 
@@ -144,7 +145,8 @@ class Compiling:
             return done
 
         torch._dynamo.reset()
-        for patch in (mock.patch.object(compile_fx, "compile_fx", taking), config.patch(force_disable_caches=True),
+        for patch in (mock.patch.object(compile_fx, "compile_fx", taking), config.patch(fx_graph_cache=False),
+                      functorch.patch(enable_autograd_cache=False),
                       mock.patch.object(graph.GraphLowering, "compile_to_module", making)):  # fmt: skip
             self._patches.enter_context(patch)
         return self

@@ -164,9 +164,10 @@ def _clip(found: Found) -> list[str]:
     lines = []
     for run in found.get("runs", []):
         if "fps" in run:
-            lines.append(f"* `{run['command']}`, {found['frames']} frames of {found['size']} ({found['clip']}): {run['seconds']:.1f} s from start to end, {number(run['fps'])} frames a second.")
+            what = f"{found['frames']} frames of {found['size']} ({found['clip']}), {found['model']}, reuse {run['reuse']}"
+            lines.append(f"* {what}: {run['seconds']:.1f} s from start to end, {number(run['fps'])} frames a second.")
         else:
-            lines.append(f"* --reuse {run['reuse']}: {_why(run)}.")
+            lines.append(f"* Reuse {run['reuse']}: {_why(run)}.")
     stages = found.get("stages", {})
     if "bound_by" in stages:
         each = ", ".join(f"{name} {value:.2f}" for name, value in stages["stage_ms"].items())

@@ -15,7 +15,7 @@ from torch import nn
 from benchmarks.__main__ import main
 from benchmarks.common.chart import Bars, draw
 from benchmarks.common.machine import device_slug
-from benchmarks.common.pictures import drawn, read
+from benchmarks.common.pictures import decoded, demo_over_and_over, drawn, read
 from benchmarks.speed.measure import Effort, figures, plain_spec, speed
 from benchmarks.speed.roof import Cost, Peaks, count, frame_cost
 from tests.running import ROOT
@@ -161,6 +161,15 @@ def test_drawn_pictures_are_the_clip(tmp_path):
     assert not np.array_equal(memory.frames[0].planes[0], memory.frames[1].planes[0])
 
 
+def test_the_demo_goes_on_and_on_without_a_cut(tmp_path):
+    source = demo_over_and_over(200, tmp_path)
+    assert (source.size, source.length, source.name) == ("480x270", 200, "the bundled clip to and fro")
+    planes = [frame.planes[0].astype(int) for frame in decoded(source.path)[1]]
+    steps = [np.abs(a - b).mean() for a, b in zip(planes, planes[1:])]
+    assert 0.5 < max(steps) < 6 and source.color.matrix == "bt709"
+    assert np.abs(planes[20] - planes[2 * 72 - 20]).mean() < 1  # on the way back
+
+
 # ---- where PyAV is missing ------------------------------------------------------------------------------------------
 
 HIDING = """
@@ -198,7 +207,7 @@ assert "av" not in sys.modules
         assert row["model_only"]["fps"] > 0 and list(row["stages"]) == ["upload", "model", "download"]
         assert row["end_to_end"] == {"left out": "PyAV is not installed: pip install av"}
     assert len(found["memory"]["samples"]) == 11
-    assert found["clip"]["left out"].startswith("vidsr needs av, click_default_group")
+    assert found["clip"]["left out"] == "vidsr needs av, not installed here"
 
 
 def test_without_av_commands_that_need_it_say_so():

@@ -111,7 +111,7 @@ def chunks(trial: Trial, models: list[str]) -> Found:
                 with at_once(count):
                     backend = _opened(trial, source, model)
                     try:
-                        return {"device_alone": compute_alone(backend, make_batches(source, count)[0], trial.bench.effort),
+                        return {"device_alone": compute_alone(backend, make_batches(source, count)[0], trial.bench.effort.part(0.4)),
                                 "at_once": one_chunk(backend, make_batches(source, count)[0])[0]}  # fmt: skip
                     finally:
                         backend.close()

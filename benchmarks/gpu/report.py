@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.common.chart import number
 from benchmarks.gpu.trial import Found
 from benchmarks.speed.fps import rate, table
+from vidsr.errors import first_line
 
 
 def outcome(found: Found) -> str:
@@ -30,14 +31,17 @@ def report(data: dict[str, Any]) -> list[str]:
     }  # fmt: skip
     for name, found in data["parts"].items():
         lines += [f"## {name}", "", f"{outcome(found)}.", ""]
-        lines += sections[name]({**found, "before": data["before"]})  # the load of the parts before is our own
+        try:
+            lines += sections[name]({**found, "before": data["before"]})  # the load of the parts before is our own
+        except Exception as error:  # what comes next is worth more than a table
+            lines += [f"* No table of it: {type(error).__name__}: {first_line(error)}. Its findings are in the JSON file.", ""]
         if name != "fps" and found.get("notes"):
             lines += [*(f"* {note}." for note in found["notes"]), ""]
     return lines
 
 
 def _tests(found: Found) -> list[str]:
-    if "counts" not in found:
+    if "not_run" not in found:
         return []
     not_run = found["not_run"]
     counts = [f"{number} {what}" for what, number in found["counts"].items()] + [f"{len(not_run)} not run"] * bool(not_run)
@@ -124,7 +128,7 @@ def _execution(found: Found) -> list[str]:
         same = "" if "same_bits" not in row else "same bits" if row["same_bits"] else (
             f"{row['psnr_db']:.1f} dB, {row['most_codes_off']} codes at most"
         )  # fmt: skip
-        lines.append(f"{start}{row['ready_s']:.1f} s | {row['compiled_graphs']} | {rate(row['model_only'])} | {rate(row['device_alone'])} | {same} |")
+        lines.append(f"{start}{row['ready_s']:.1f} s | {row.get('compiled_graphs', '')} | {rate(row['model_only'])} | {rate(row['device_alone'])} | {same} |")
     return [*lines, ""]
 
 

@@ -290,6 +290,12 @@ def test_what_time_did_not_allow_is_not_run_and_no_failure():
     assert judged(None, "", notes)["failed"] == "1 of 4 tests"
 
 
+def test_findings_that_make_no_table_stop_nothing():
+    parts = {"race": {"took_s": 1, "races": [{"of": 3}]}, "copies": {"left out": "no time"}}
+    shown = "\n".join(report({"minutes": 8, "before": {}, "parts": parts}))
+    assert "No table of it: KeyError" in shown and "left out: no time" in shown
+
+
 # ---- what the card does ---------------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import click
 
@@ -136,7 +137,8 @@ def run_all(
             click.echo(f"{part.name}: {outcome(found)}", err=True)
             write_result(name, data, "\n".join(report(data)), folder)
             if part.name == "fps" and found.get("rows"):
-                draw(bars(found["rows"]), folder / f"{name}.png", caption(device))
+                with mock.patch.dict(os.environ, private(Path(scratch))):
+                    draw(bars(found["rows"]), folder / f"{name}.png", caption(device))
     return data, folder / f"{name}.md"
 
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 OUT := out
 
-.PHONY: demo test lint types unit wheel-gate clean
+.PHONY: demo test lint types unit wheel-gate rehearsal clean
 
 # The pinned torch is asked for by itself first: a range would let pip take another build.
 $(VENV)/installed: setup.py constraints.txt
@@ -55,5 +55,19 @@ wheel-gate: $(VENV)/installed-dev
 	$(BIN)/python tests/wheel_gate.py .venv-wheel/bin/python $(BIN)/python
 	rm -rf .venv-wheel build
 
+# What a borrowed GPU will be asked, on the CPU, with the Python, PyTorch and little else that such machines have: first
+# without PyAV, then with it. REHEARSAL_INDEX: where to get PyTorch; a CPU build will do (pip's own is 3 GB).
+PYTHON312 ?= python3.12
+REHEARSAL := .venv-rehearsal/bin/python
+REHEARSAL_INDEX ?=
+rehearsal:
+	test -x $(REHEARSAL) || $(PYTHON312) -m venv .venv-rehearsal
+	$(REHEARSAL) -m pip --quiet install $(if $(REHEARSAL_INDEX),--index-url $(REHEARSAL_INDEX)) torch==2.11.0
+	$(REHEARSAL) -m pip --quiet install numpy opencv-python-headless safetensors click pytest hypothesis
+	$(REHEARSAL) -m pip --quiet uninstall --yes av
+	$(REHEARSAL) -m benchmarks gpu --device cpu --minutes 6 -o $(OUT)/rehearsal
+	$(REHEARSAL) -m pip --quiet install 'av>=18.1,<19' filelock
+	$(REHEARSAL) -m benchmarks gpu --device cpu --minutes 6 -o $(OUT)/rehearsal-av
+
 clean:
-	rm -rf $(VENV) .venv-wheel build dist $(OUT) *.egg-info
+	rm -rf $(VENV) .venv-wheel .venv-rehearsal build dist $(OUT) *.egg-info

@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import subprocess
+from functools import cache
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 PACKAGES = ("torch", "av", "tensorrt", "tensorrt_rtx", "tensorrt_rtx_cu13_libs", "torch-tensorrt", "torch-tensorrt-rtx")
 
 
+@cache
 def machine() -> dict[str, Any]:
     """Processor, cores, GPU and versions, for the head of a result; what is not there is left out."""
     names = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
@@ -71,7 +73,7 @@ def _driver() -> str:
 def gpu_state() -> dict[str, str]:
     """What nvidia-smi says of the first GPU's clocks, power and temperature; nothing where it cannot be asked."""
     names = ["driver_version", "pstate", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.draw", "power.limit",
-             "temperature.gpu", "utilization.gpu", "memory.used"]  # fmt: skip
+             "temperature.gpu", "utilization.gpu", "memory.used", "pcie.link.gen.current", "pcie.link.width.current"]  # fmt: skip
     program = shutil.which("nvidia-smi")
     if program is None:
         return {}
@@ -115,9 +117,9 @@ def describe() -> str:
     return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in machine().items())
 
 
-def read_result(name: str) -> dict[str, Any]:
-    """What results/NAME.json holds besides the machine; nothing when there is none."""
-    path = RESULTS / f"{name}.json"
+def read_result(name: str, folder: Path = RESULTS) -> dict[str, Any]:
+    """What NAME.json in `folder` holds besides the machine; nothing when there is none."""
+    path = folder / f"{name}.json"
     return {k: v for k, v in json.loads(path.read_text()).items() if k != "machine"} if path.exists() else {}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import util
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,21 @@ def demo_or_drawn(width: int, height: int, length: int, folder: Path) -> Source:
         if source.length >= length:
             return source
     return drawn(width, height, length, folder)
+
+
+def demo_over_and_over(length: int, folder: Path) -> Source:
+    """A clip of `length` frames: the bundled one forwards and back until it is that long, encoded again; drawn pictures
+    where that is not there."""
+    if not DEMO.exists() or no_av():
+        return drawn(*DEMO_SIZE, length, folder)
+    video, found = decoded(DEMO)
+    frames = list(found)
+    pictures = (as_video_frame(frame.planes, video.format, i) for i, frame in enumerate(islice(cycle([*frames, *frames[-2:0:-1]]), length)))
+    path = folder / f"demo-{length}.mkv"
+    color = video.color
+    tags = (color.matrix_code, color.primaries, color.transfer, 2 if color.full_range else 1)
+    encode(path, pictures, {"preset": "veryfast", "crf": "16", "g": "240"}, tags=tags)
+    return read(path, "the bundled clip to and fro")
 
 
 def read(path: Path, name: str = "") -> Source:

@@ -24,7 +24,7 @@ from vidsr.models.checkpoint import load_generator
 AHEAD = ("8.0", "8.6", "8.9")  # tried on every card: whether it takes engines of its elders
 
 
-def tensorrt(trial: Trial) -> Found:
+def tensorrt(trial: Trial, models: list[str]) -> Found:
     """An engine for this card, and with TensorRT-RTX also engines built ahead for others, of which this one may run some.
 
     That an engine does not run is a finding; only what has nothing to do with engines is a failure.
@@ -38,7 +38,7 @@ def tensorrt(trial: Trial) -> Found:
     if on_gpu:
         major, minor = torch.cuda.get_device_capability()
         trial.keep(compute_capability=f"{major}.{minor}")
-    size, models = ((64, 48), ("fast",)) if trial.rehearsal else ((480, 270), ("srwgan-gp", "fast"))
+    size = (64, 48) if trial.rehearsal else (480, 270)
     source = drawn(*size, GPU_BATCH, None)
     for target in ("", *AHEAD) if on_gpu else AHEAD[1:2]:
         for model in models:

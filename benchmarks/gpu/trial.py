@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import tempfile
@@ -18,6 +19,8 @@ from vidsr.errors import VidsrError, first_line
 from vidsr.files import write_whole
 
 ROOT = Path(__file__).parents[2]
+MOST_SAID = 1 << 20  # bytes kept of what a command says
+STUBBORN = 3.0  # seconds after which what cannot be killed is left
 Found = dict[str, Any]  # fit for JSON; "left out" or "failed" hold the reason where there is nothing else
 
 
@@ -78,19 +81,50 @@ class Trial:
 
 
 def run_command(command: Sequence[str], seconds: float, **variables: str) -> tuple[int | None, str]:
-    """(exit code, what it said) of a command in the checkout; None for one that was stopped after `seconds`."""
-    with tempfile.TemporaryFile("w+", errors="replace") as said:  # a pipe would stay open while any grandchild lives
+    """(exit code, the end of what it said) of a command in the checkout; None for one that was stopped after `seconds`.
+
+    Nothing of it is left when this returns, STUBBORN seconds later at most: no child, and on Linux no child's child
+    either that has left for a session of its own.
+    """
+    mark = f"VIDSR_BENCHMARK_{secrets.token_hex(8)}"  # by which its descendants are known
+    with tempfile.TemporaryFile() as said:  # a pipe would stay open while any grandchild lives
         process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT,
-                                   env={**os.environ, **variables}, start_new_session=True)  # fmt: skip
+                                   env={**os.environ, mark: "1", **variables}, start_new_session=True)  # fmt: skip
         code: int | None = None
         try:
             code = process.wait(max(1.0, seconds))
         except subprocess.TimeoutExpired:
             pass
-        finally:
-            if code is None:  # also when we are interrupted
-                stop = getattr(os, "killpg", None)
-                stop(process.pid, signal.SIGKILL) if stop else process.kill()
-                process.wait()
-        said.seek(0)
-        return code, said.read().strip()
+        finally:  # also when we are interrupted
+            _end(process, mark)
+        said.seek(max(0, said.seek(0, os.SEEK_END) - MOST_SAID))
+        return code, said.read().decode(errors="replace").strip()
+
+
+def _end(process: subprocess.Popen[bytes], mark: str) -> None:
+    """Kill `process` and its descendants. What the system does not let die (a driver that hangs) is left to it."""
+    end = time.monotonic() + STUBBORN
+    while time.monotonic() < end:
+        alive = _marked(mark)
+        if process.poll() is None:
+            alive.append(process.pid)
+        if not alive:
+            return
+        for pid in alive:
+            try:
+                os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+            except OSError:  # it has just ended
+                pass
+        time.sleep(0.02)
+
+
+def _marked(mark: str) -> list[int]:
+    """The processes that were started with the environment variable `mark`; none where the system does not tell."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{mark}=".encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:  # another user's, or gone
+            pass
+    return found

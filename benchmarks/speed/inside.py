@@ -7,13 +7,16 @@ does not tell where it goes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from benchmarks.speed.measure import Effort, speed
+from benchmarks.common.pictures import Source
+from benchmarks.speed.measure import Effort, make_batches, speed
 from benchmarks.speed.roof import stopwatch
+from vidsr.backends import cuda
 from vidsr.backends.cpu import TorchBackend
 from vidsr.backends.cuda import CudaBackend
 from vidsr.backends.lanes import copy_all
@@ -37,6 +40,59 @@ def device_alone(backend: CudaBackend | TorchBackend, batch: FrameBatch, effort:
 def planes_of(backend: CudaBackend | TorchBackend) -> PlaneGenerator:
     """The generator inside, with its colour."""
     return backend._planes
+
+
+def graphs(backend: CudaBackend) -> list[bool]:
+    """For each lane, whether a CUDA graph does its work."""
+    return [lane.graph is not None for lane in backend._lanes]
+
+
+@contextmanager
+def at_once(frames: int) -> Iterator[None]:
+    """Backends for GPUs that are opened and used inside give the device so many frames at once, of any size that fits."""
+    before = cuda.MOST_FRAMES, cuda.MOST_PATCHES
+    cuda.MOST_FRAMES = cuda.MOST_PATCHES = frames
+    try:
+        yield
+    finally:
+        cuda.MOST_FRAMES, cuda.MOST_PATCHES = before
+
+
+def one_chunk(backend: CudaBackend, batch: FrameBatch) -> tuple[int, Callable[[], None]]:
+    """(frames at once, what computes them once more and waits for it): a graph's replay where there is one."""
+    for _ in range(backend.in_flight):
+        backend(batch)
+    lane, streams = backend._lanes[0], backend._streams
+
+    @torch.inference_mode()
+    def once() -> None:
+        streams.run(streams.compute, lambda: backend._compute(lane))
+        streams.compute.synchronize()
+
+    return len(lane.inputs[0]), once
+
+
+def compute_of(backend: CudaBackend, source: Source, frames: int) -> Callable[[], None]:
+    """What the device does for `frames` frames of `source` with its planes there; on any device, "meta" too."""
+    with at_once(frames):
+        backend._make_lanes(make_batches(source, frames)[0])
+    lane = backend._lanes[0]
+    if len(lane.inputs[0]) != frames:
+        raise ValueError(f"frames: {frames} of {source.size} do not fit at once")
+
+    @torch.inference_mode()
+    def compute() -> None:
+        backend._compute(lane)
+
+    with torch.inference_mode():
+        backend._prepare(lane)
+    return compute
+
+
+def compute_alone(backend: CudaBackend, batch: FrameBatch, effort: Effort) -> dict[str, Any]:
+    """Frames a second of the device's own work on tensors of its own, nothing uploaded or downloaded."""
+    frames, _, model, _ = _parts_of_lane(backend, batch)
+    return speed(model, effort, frames)
 
 
 def _parts_of_cpu(backend: TorchBackend, batch: FrameBatch) -> tuple[Any, ...]:

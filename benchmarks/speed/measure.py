@@ -93,8 +93,8 @@ def open_on(
 
     execution: of PyTorch on GPUs: "graph", "eager" or "compile" (torch.compile, then a graph).
     """
-    if spec.name == CUDA.name and (device.type == "cpu" or execution != "graph"):
-        if device.type != "cpu" and (reason := CUDA.available()):
+    if spec.name == CUDA.name and (device.type != "cuda" or execution != "graph"):
+        if device.type == "cuda" and (reason := CUDA.available()):
             raise BackendError(reason)
         spec = replace(spec, compiled=execution == "compile")
         return CudaBackend(load_generator(spec.model), spec, notify, device, graphs=execution != "eager")

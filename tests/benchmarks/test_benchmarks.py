@@ -4,35 +4,23 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 
 import cv2
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 from torch import nn
 
 from benchmarks.__main__ import main
 from benchmarks.common.chart import Bars, draw
 from benchmarks.common.machine import device_slug
-from benchmarks.common.pictures import drawn, read
-from benchmarks.gpu import command as gpu
-from benchmarks.gpu import parts as gpu_parts
-from benchmarks.gpu import tensorrt as gpu_tensorrt
-from benchmarks.gpu.trial import Deadline, Trial, run_command
-from benchmarks.speed.fps import Bench
+from benchmarks.common.pictures import decoded, demo_over_and_over, drawn, read
 from benchmarks.speed.measure import Effort, figures, plain_spec, speed
 from benchmarks.speed.roof import Cost, Peaks, count, frame_cost
 from tests.running import ROOT
 from vidsr.backends.gpu import cuda_missing
-from vidsr.backends.planes import PlaneGenerator
-from vidsr.errors import BackendError
-from vidsr.frames import FrameBatch
-from vidsr.models.checkpoint import load_generator
 
-CPU = torch.device("cpu")
 no_gpu_here = pytest.mark.skipif(cuda_missing() is None, reason="CUDA works here")
 
 
@@ -41,10 +29,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def run(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def quick_bench(folder):
-    return Bench(folder, CPU, Effort(0.01, 1))
 
 
 # ---- counting -------------------------------------------------------------------------------------------------------
@@ -177,6 +161,15 @@ def test_drawn_pictures_are_the_clip(tmp_path):
     assert not np.array_equal(memory.frames[0].planes[0], memory.frames[1].planes[0])
 
 
+def test_the_demo_goes_on_and_on_without_a_cut(tmp_path):
+    source = demo_over_and_over(200, tmp_path)
+    assert (source.size, source.length, source.name) == ("480x270", 200, "the bundled clip to and fro")
+    planes = [frame.planes[0].astype(int) for frame in decoded(source.path)[1]]
+    steps = [np.abs(a - b).mean() for a, b in zip(planes, planes[1:])]
+    assert 0.5 < max(steps) < 6 and source.color.matrix == "bt709"
+    assert np.abs(planes[20] - planes[2 * 72 - 20]).mean() < 1  # on the way back
+
+
 # ---- where PyAV is missing ------------------------------------------------------------------------------------------
 
 HIDING = """
@@ -214,7 +207,7 @@ assert "av" not in sys.modules
         assert row["model_only"]["fps"] > 0 and list(row["stages"]) == ["upload", "model", "download"]
         assert row["end_to_end"] == {"left out": "PyAV is not installed: pip install av"}
     assert len(found["memory"]["samples"]) == 11
-    assert found["clip"]["left out"].startswith("vidsr needs av, click_default_group")
+    assert found["clip"]["left out"] == "vidsr needs av, not installed here"
 
 
 def test_without_av_commands_that_need_it_say_so():
@@ -228,113 +221,6 @@ main(["stages", "--part", "time"])
 """)
     assert done.returncode == 1 and "stages needs av" in done.stdout and " fps " in done.stdout
     assert done.stderr == "benchmarks: stages needs av, which is not installed: pip install av\n"
-
-
-# ---- gpu ------------------------------------------------------------------------------------------------------------
-
-
-def test_a_rehearsal_goes_through_every_part(tmp_path):
-    """Everything but CUDA itself: the parts are the same, in processes of their own."""
-    data, table = gpu.run_all(4.0, "cpu", tmp_path)
-    assert list(data["parts"]) == [part.name for part in gpu.PARTS]
-    for name, found in data["parts"].items():
-        assert "failed" not in found, (name, found)
-    parts = data["parts"]
-    assert parts["tests"]["exit_code"] == 0 and {"skipped", "passed"} & set(parts["tests"]["counts"])
-    assert [row["size"] for row in parts["fps"]["rows"]] == ["64x48", "80x48"]
-    assert all(row["end_to_end"]["fps"] > 0 and row["workers"] == 2 for row in parts["fps"]["rows"])
-    assert [way["execution"] for way in parts["execution"]["ways"]] == ["graph", "eager", "compile"]
-    assert parts["execution"]["ways"][1]["same_bits"]
-    assert "left out" in parts["tensorrt"] or parts["tensorrt"]["engines"]
-    assert parts["memory"]["samples"][-1]["frames"] == parts["memory"]["frames"] > 100
-    assert parts["clip"]["fps"] > 0 and parts["clip"]["stages"]["bound_by"]
-    text = table.read_text()
-    assert "Rehearsal" in text and all(f"## {name}" in text for name in parts)
-    assert table.with_suffix(".png").exists()
-    assert json.loads(table.with_suffix(".json").read_text())["parts"] == parts
-
-
-def test_a_rehearsal_is_no_result():
-    done = run("gpu", "--device", "cpu")
-    assert done.exit_code == 2 and "-o" in done.stderr
-
-
-def test_what_there_is_no_time_for_is_said(tmp_path):
-    data, table = gpu.run_all(0.001, "cpu", tmp_path)
-    assert all(found["left out"].startswith("0 s were left") for found in data["parts"].values())
-    assert table.read_text().count("left out: 0 s were left") == len(gpu.PARTS)
-
-
-def test_a_part_without_time_leaves_measurements_out(tmp_path):
-    gpu_parts.run_part("execution", "cpu", Deadline(0.2), tmp_path / "part.json")
-    found = json.loads((tmp_path / "part.json").read_text())
-    assert len(found["ways"]) == 3 and all("s were left" in way["left out"] for way in found["ways"])
-
-
-def test_what_fails_is_kept_and_the_next_goes_on(tmp_path):
-    trial = Trial(quick_bench(tmp_path), Deadline(60), tmp_path / "part.json")
-
-    def fail():
-        raise ValueError("no\nsecond line")
-
-    def refuse():
-        raise BackendError("an engine for another card")
-
-    assert trial.attempt("first", 1, fail) == {"failed": "ValueError: no"}
-    assert trial.attempt("second", 1, refuse, may_fail=True) == {"failed": "an engine for another card"}
-    assert trial.attempt("third", 1, lambda: {"fps": 1}) == {"fps": 1}
-    assert trial.failures == ["first: ValueError: no"]
-
-
-@pytest.mark.parametrize(
-    ("code", "said", "reason"),
-    [
-        (-11, "", "the process ended by signal 11, at: an engine for 8.0"),
-        (None, "", "stopped after"),
-        (1, "Traceback\nRuntimeError: odd", "RuntimeError: odd, at: an engine for 8.0"),
-    ],
-)
-def test_a_part_that_ends_badly_keeps_what_it_found(monkeypatch, code, said, reason):
-    def crash(command, seconds):
-        Path(command[command.index("-o") + 1]).write_text('{"rows": [1], "at": "an engine for 8.0"}')
-        return code, said
-
-    monkeypatch.setattr(gpu, "run_command", crash)
-    found = gpu.run_apart("tensorrt", "cuda", 10)
-    assert found["rows"] == [1] and found["failed"].startswith(reason) and "at" not in found
-
-
-def test_commands_are_stopped_with_their_children():
-    script = "import subprocess; print('here', flush=True); subprocess.run(['sleep', '60'])"
-    assert run_command([sys.executable, "-c", script], 1.0) == (None, "here")
-    assert run_command([sys.executable, "-c", "import sys; print('out'); sys.exit(3)"], 20) == (3, "out")
-
-
-def test_planes_are_compared_code_by_code():
-    source = drawn(64, 48, 2, None)
-    batch = FrameBatch(source.frames, source.format, source.color)
-    assert gpu_parts.compared(batch, batch) == {"same_bits": True, "most_codes_off": 0, "psnr_db": None}
-    frames = [replace(f, planes=tuple(plane.copy() for plane in f.planes)) for f in source.frames]
-    frames[1].planes[0][3, 4] += 2
-    found = gpu_parts.compared(FrameBatch(tuple(frames), source.format, source.color), batch)
-    samples = 2 * 64 * 48 * 3 // 2
-    assert found["most_codes_off"] == 2 and found["psnr_db"] == pytest.approx(10 * np.log10(255**2 * samples / 4))
-
-
-def test_an_engine_is_judged_by_its_picture(tmp_path):
-    """The network itself in an engine's place, then one that gives NaN."""
-    trial = Trial(quick_bench(tmp_path), Deadline(60), tmp_path / "part.json")
-    source = drawn(64, 48, 4, None)
-    spec = plain_spec("cuda", "fast", 4, source)
-    planes = PlaneGenerator(load_generator(spec.model), spec, "fp32", CPU)
-    planes.generator.body.to(torch.bfloat16)
-    network = planes.generator.body
-    found = gpu_tensorrt.judge(trial, planes, network, source)
-    assert found["finite"] and found["psnr_db"] == found["pytorch_psnr_db"] > 30
-    assert found["engine"]["frames"] % 4 == 0
-    planes.generator.body = network
-    found = gpu_tensorrt.judge(trial, planes, lambda x: network(x) * float("nan"), source)
-    assert not found["finite"] and found["psnr_db"] is None
 
 
 # ---- names and pictures ---------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 from functools import cache
 from typing import Any
 
@@ -11,6 +13,7 @@ from av.codec.hwaccel import HWAccel
 
 from vidsr.machine import why_it_fails
 
+LIBRARY = "nvcuvid.dll" if os.name == "nt" else "libnvcuvid.so.1"
 GPU_DECODED = ("h264", "hevc", "vp9", "av1")  # their standards leave no rounding to the decoder
 
 
@@ -39,4 +42,16 @@ def decoder_missing(codec: str = "h264") -> str | None:
     """
     if codec not in GPU_DECODED:
         return f"{codec} is not decoded on GPUs to the same bits as anywhere else"
-    return why_it_fails(lambda: gpu_decoder(codec))
+    return why_it_fails(lambda: gpu_decoder(codec)) or _library_missing()
+
+
+def _library_missing() -> str | None:
+    """One line where the driver is there without its part for video, as in containers made for computing only.
+
+    FFmpeg opens the device all the same, and asks for that part with the first packet.
+    """
+    try:
+        ctypes.CDLL(LIBRARY)
+        return None
+    except OSError:
+        return f"the driver's {LIBRARY} is missing: containers need NVIDIA_DRIVER_CAPABILITIES=all, or video"

@@ -22,6 +22,7 @@ from vidsr.errors import BackendError, UsageError
 from vidsr.frames import ColorSpec, Frame, HdrMetadata, PixelFormat, StreamInfo
 from vidsr.report import Report
 from vidsr.source import decode as decoding
+from vidsr.source import nvcodec
 from vidsr.source.decode import ONE_THREAD_SAMPLES, decode, gpu_missing
 from vidsr.source.nvcodec import decoder_missing
 from vidsr.source.probe import probe
@@ -84,6 +85,17 @@ def test_what_was_tried_is_known_for_the_process():
     for _ in range(3):
         encoder_missing("libx264", "yuv420p", 320, 176)
     assert encoder_missing.cache_info().misses == before + 1
+
+
+@pytest.mark.parametrize(("library", "missing"), [("libc.so.6", False), ("libnvcuvid-of-nobody.so.1", True)])
+def test_a_driver_without_its_part_for_video_decodes_nothing(monkeypatch, library, missing):
+    """The device opens; what decodes on it comes with the first packet."""
+    monkeypatch.setattr(nvcodec, "gpu_decoder", lambda codec: None)
+    monkeypatch.setattr(nvcodec, "LIBRARY", library)
+    decoder_missing.cache_clear()
+    reason = decoder_missing()
+    decoder_missing.cache_clear()
+    assert (library in reason and "\n" not in reason) if missing else reason is None
 
 
 def test_codecs_that_leave_room_for_rounding_are_not_trusted():

@@ -28,6 +28,7 @@ ROOMS = {
 TORCH = {"color", "models", "backends"}
 ONE_FILE = {
     "tensorrt": "compiler.py", "tensorrt_rtx": "compiler.py", "torch_tensorrt": "compiler.py", "spandrel": "other.py",
+    "openvino": "openvino.py",
 }  # fmt: skip
 
 

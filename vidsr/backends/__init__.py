@@ -13,6 +13,7 @@ from vidsr.errors import BackendError, UsageError
 BACKENDS = {
     "tensorrt": "vidsr.backends.tensorrt.body",
     "cuda": "vidsr.backends.cuda",
+    "openvino": "vidsr.backends.openvino",
     "cpu": "vidsr.backends.cpu",
     "nearest": "vidsr.backends.nearest",
 }
@@ -77,7 +78,9 @@ def choose_backend(name: str | None = None, precision: str | None = None) -> str
         found = _chosen_unasked(tuple(BACKENDS))
         if not found:  # the slowest has the fewest needs
             raise BackendError([reason for reason in available_backends().values() if reason][-1])
-        fit = [one for one in found if precision in (None, *backend_kind(one).precisions)]
+        if precision is None:
+            return found[0]
+        fit = [one for one in BACKENDS if why_not(one) is None and precision in backend_kind(one).precisions]
         return (fit or found[-1:])[0]  # where none has that precision, the last says so when it is opened
     if reason := why_not(name):
         raise BackendError(reason)

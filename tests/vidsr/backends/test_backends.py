@@ -15,13 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from vidsr.backends import available_backends, choose_backend, fallbacks, open_backend
+from vidsr.backends import available_backends, backend_kind, choose_backend, fallbacks, open_backend
 from vidsr.backends.base import BackendSpec
 from vidsr.backends.cpu import TorchBackend
 from vidsr.backends.cuda import CudaBackend
 from vidsr.backends.fused import Fused
 from vidsr.backends.gpu import cuda_missing, has_kernels
 from vidsr.backends.nearest import NearestBackend
+from vidsr.backends.openvino import openvino_missing
 from vidsr.backends.planes import choose_precision, cpu_has_bf16
 from vidsr.backends.tensorrt.body import tensorrt_missing
 from vidsr.backends.tiles import activation_bytes, area_weights, auto_tile, in_tiles, reduce_by_area, windows
@@ -40,10 +41,12 @@ on_tensorrt = (
     pytest.mark.cuda,
     pytest.mark.skipif(cuda_missing() is None and tensorrt_missing() is not None, reason=tensorrt_missing() or ""),
 )
+no_openvino = pytest.mark.skipif(openvino_missing() is not None, reason=openvino_missing() or "")
 BACKENDS = {
     "nearest": ("nearest", None, ()),
     "cpu-fp32": ("cpu", "fp32", ()),
     "cpu-bf16": ("cpu", "bf16", no_bf16),
+    "openvino": ("openvino", "int8", no_openvino),
     "lanes-on-cpu": ("lanes", "fp32", ()),  # the CUDA backend without its streams and graphs
     "cuda-fp32": ("cuda", "fp32", pytest.mark.cuda),
     "cuda-fp16": ("cuda", "fp16", pytest.mark.cuda),
@@ -222,7 +225,7 @@ def test_other_formats_are_refused(backend, models):
 
 # Generators through PyTorch
 
-TORCH = {name: value for name, value in BACKENDS.items() if value[0] != "nearest"}
+TORCH = {name: value for name, value in BACKENDS.items() if value[0] not in ("nearest", "openvino")}
 every_torch = pytest.mark.parametrize(
     "backend", [pytest.param(value[:2], id=name, marks=value[2]) for name, value in TORCH.items()]
 )
@@ -422,9 +425,9 @@ def test_auto_tile(generator):
 
 def test_names():
     backends = available_backends()
-    assert list(backends) == ["tensorrt", "cuda", "cpu", "nearest"]
+    assert list(backends) == ["tensorrt", "cuda", "openvino", "cpu", "nearest"]
     assert backends["cpu"] is None and backends["nearest"] is None
-    best = next(name for name, reason in backends.items() if reason is None)
+    best = next(name for name, reason in backends.items() if reason is None and backend_kind(name).chosen_unasked)
     assert choose_backend() == best
     assert choose_backend("nearest") == "nearest"
     assert fallbacks("cpu") == fallbacks("nearest") == ()
@@ -495,7 +498,7 @@ def test_the_next_best_backend_goes_on(models):
 
 
 def test_fallbacks_are_the_slower_ones_that_work(monkeypatch):
-    works = {"tensorrt": None, "cuda": None, "cpu": None, "nearest": None}
+    works = {"tensorrt": None, "cuda": None, "openvino": "openvino: no", "cpu": None, "nearest": None}
     monkeypatch.setattr("vidsr.backends.why_not", works.get)
     assert choose_backend() == "tensorrt" and fallbacks("tensorrt") == ("cuda", "cpu")
     assert choose_backend(None, "fp16") == "tensorrt" and choose_backend(None, "fp32") == "cuda"
@@ -503,6 +506,8 @@ def test_fallbacks_are_the_slower_ones_that_work(monkeypatch):
     assert fallbacks("tensorrt") == ("cpu",)
     works["tensorrt"] = "tensorrt: no"
     assert choose_backend() == "cpu"
+    works["openvino"] = None  # asked for by its precision
+    assert choose_backend(None, "int8") == "openvino" and choose_backend(None, "bf16") == "cpu"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """8 bits by OpenVINO: near enough to float32, even where a picture is flat, and the same each time."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -161,6 +162,20 @@ def test_other_precisions_are_refused(models):  # noqa: F811
         opened(("openvino", "fp32"), models)
     with pytest.raises(UsageError, match="precision int8 is OpenVINO's: use --backend openvino"):
         opened(("cpu", "int8"), models)
+
+
+def test_nobody_is_told(models, tmp_path):  # noqa: F811
+    """OpenVINO's converter reports its import to Google Analytics, and keeps what for in ~/intel."""
+    code = (
+        "import sys; from tests.vidsr.backends.test_openvino import *\n"
+        f"open_backend(spec_for('openvino', model={str(models['compact'])!r}, precision=None))\n"
+        "assert 'openvino' in sys.modules; print([name for name in sys.modules if 'telemetry' in name])"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=environment
+    )
+    assert done.stdout.strip() == "[]" and not (tmp_path / "intel").exists()
 
 
 def test_bf16_comes_first_where_a_cpu_has_it():

@@ -36,6 +36,7 @@ setup(
     extras_require={
         "tensorrt": ["torch-tensorrt", "tensorrt"],
         "rtx": ["torch-tensorrt-rtx", "tensorrt-rtx"],
+        "openvino": ["openvino>=2025.4 ; platform_machine in 'x86_64 AMD64'"],
         # Builds engines for other machines' cards, and needs no GPU.
         "engines": [f"{name} ; {RTX_PLATFORM}" for name in ("tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu13-bindings")]
         + ["onnx>=1.18", "onnxscript>=0.5"],
@@ -47,7 +48,7 @@ setup(
         # Architectures other than ours. Brings torchvision, which loads beside one release of PyTorch only.
         "spandrel": ["spandrel>=0.4"],
         "dev": ["ruff", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "build", "torchmetrics"]
-        + ["ncnn"],
+        + ["ncnn", "openvino>=2025.4 ; platform_machine in 'x86_64 AMD64'"],
     },
     entry_points={"console_scripts": ["vidsr = vidsr.cli.commands:main"]},
 )

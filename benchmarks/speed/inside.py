@@ -74,8 +74,9 @@ def one_chunk(backend: CudaBackend, batch: FrameBatch) -> tuple[int, Callable[[]
 
 def compute_of(backend: CudaBackend, source: Source, frames: int) -> Callable[[], None]:
     """What the device does for `frames` frames of `source` with its planes there; on any device, "meta" too."""
+    batch = make_batches(source, frames)[0]
     with at_once(frames):
-        backend._make_lanes(make_batches(source, frames)[0])
+        backend._make_lanes(batch.format.plane_shapes(batch.width, batch.height), batch.frames[0])
     lane = backend._lanes[0]
     if len(lane.inputs[0]) != frames:
         raise ValueError(f"frames: {frames} of {source.size} do not fit at once")

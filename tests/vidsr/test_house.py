@@ -28,7 +28,7 @@ ROOMS = {
 TORCH = {"color", "models", "backends"}
 ONE_FILE = {
     "tensorrt": "compiler.py", "tensorrt_rtx": "compiler.py", "torch_tensorrt": "compiler.py", "spandrel": "other.py",
-    "ncnn": "worker.py",
+    "ncnn": "worker.py", "openvino": "openvino.py",
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ BACKENDS = {
     "xpu": "vidsr.backends.xpu",
     "mps": "vidsr.backends.mps",
     "vulkan": "vidsr.backends.vulkan.backend",
+    "openvino": "vidsr.backends.openvino",
     "cpu": "vidsr.backends.cpu",
     "nearest": "vidsr.backends.nearest",
 }
@@ -81,8 +82,13 @@ def choose_backend(name: str | None = None, precision: str | None = None) -> str
         found = _chosen_unasked(tuple(BACKENDS))
         if not found:  # the slowest has the fewest needs
             raise BackendError([reason for reason in available_backends().values() if reason][-1])
-        fit = [one for one in found if precision in (None, *backend_kind(one).precisions)]
-        return (fit or found[-1:])[0]  # where none has that precision, the last says so when it is opened
+        if precision is None:
+            return found[0]
+        fit = [one for one in found if precision in backend_kind(one).precisions]
+        # Else whatever has it, though it is not taken without a reason; where none has, the last says so when opened.
+        worth = [kind for kind in map(_loaded, BACKENDS) if kind and (kind.contender is None or kind.contender())]
+        fit += [kind.name for kind in worth if precision in kind.precisions and why_not(kind.name) is None]
+        return (fit or found[-1:])[0]
     if reason := why_not(name):
         raise BackendError(reason)
     return name

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from vidsr.frames import ColorSpec, FrameBatch, PixelFormat
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
 Notify = Callable[[str], None]  # told, in one line each, what makes the work slower than asked for
 Pending = Callable[[], FrameBatch]  # waits for a batch that was submitted, and gives its result
 
@@ -24,7 +24,7 @@ class BackendSpec:
     result_format, result_color: of the batches that go out.
     tile: side of the largest square given to the generator at once, in source pixels; None for whole
         frames, or tiles where memory is short.
-    precision: "fp32", "bf16" or "fp16"; None for the fastest that keeps the picture.
+    precision: "fp32", "bf16", "fp16" or "int8"; None for the fastest that keeps the picture.
     compiled: let torch.compile fuse PyTorch's kernels, where that works.
     instead: names to try in turn, each time saying why, where `name` cannot be opened after all.
     """

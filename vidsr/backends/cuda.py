@@ -263,7 +263,7 @@ class CudaBackend:
 
     def _give_back(self) -> None:
         """What PyTorch keeps for later goes back to the device: others have a use for it, graphs' pools among them."""
-        module = getattr(torch, self.device.type)
+        module = getattr(torch, self.device.type, None)
         getattr(module, "empty_cache", lambda: None)()
 
     def _start(self, places: Sequence[Place]) -> None:

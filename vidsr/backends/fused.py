@@ -38,7 +38,7 @@ class Fused(Folded):
         # The body's output is in codes of 8 bits whatever the format, which float16 can hold.
         unit = 2.0 ** (format.bits - 8)
         super().__init__(nn.Sequential(*tail.layers, _mixed(tail.last, torch.cat(mixes) / unit)), 1, generator.radius)
-        self.format, self.color, self._groups, self._unit = format, color, groups, unit
+        self.format, self.color, self._groups, self.unit = format, color, groups, unit
         self.skip = _mixed(tail.skip, torch.cat(mixes))
         with torch.no_grad():
             zeros = [offsets[i] * kernel.sum(1) for i, kernel in groups.kernels]
@@ -46,7 +46,7 @@ class Fused(Folded):
 
     def forward(self, x: Tensor) -> Tensor:
         padded = F.pad(x, (1, 1, 1, 1), mode="replicate").contiguous(memory_format=torch.channels_last)
-        return self.skip(padded).add_(self.body(x.to(self.dtype)), alpha=self._unit)
+        return self.skip(padded).add_(self.body(x.to(self.dtype)), alpha=self.unit)
 
     def planes(self, codes: Tensor) -> tuple[Tensor, ...]:
         """The output of `forward`, which is overwritten -> the planes [N, rows, columns], uint8 or uint16."""

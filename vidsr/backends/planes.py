@@ -106,6 +106,8 @@ def choose_precision(requested: str | None, device: str, lacks: frozenset[str] =
         return "bf16" if cpu_has_bf16() and "bf16" not in lacks else "fp32"
     if requested in lacks:
         raise UsageError(f"precision {requested}: this model's architecture does not bear it: use auto or fp32")
+    if requested == "int8":
+        raise UsageError("precision int8 is OpenVINO's: use --backend openvino")
     if requested not in DTYPES:
         raise UsageError(f"precision {requested!r}: use auto, {', '.join(DTYPES)}")
     if requested == "fp16" and device == "cpu":

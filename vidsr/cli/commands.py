@@ -66,7 +66,7 @@ def main(context: click.Context) -> None:
 @click.option("--restart", is_flag=True, help="Throw unfinished work away instead of going on with it.")
 @click.option("--model", default="auto", show_default=True, help=f"{', '.join(api.FAMILY)}; auto: the best of these that keeps up with the source on this machine, balanced for a still picture; best: the closest, whatever it costs. Or another installed model (see `vidsr models`), or a .pth or .safetensors file.")
 @click.option("--backend", default="auto", show_default=True, help=f"auto: the fastest that runs here; or one of {', '.join(api.BACKENDS)}.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True)
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]), default="auto", show_default=True)
 @click.option("--tile", default="auto", show_default=True, metavar="auto|N", help="Work on squares of N source pixels, for small memory; the result is the same.")
 @click.option("--compile", is_flag=True, help="Fuse PyTorch's kernels with torch.compile: up to a minute at first, then faster (cuda, cpu). Needs Triton, or a C++ compiler.")
 @click.option("--codec", default="auto", show_default=True, help=f"{_NAMES}; auto: one on the GPU where it works, else {api.AUTO_CODECS[0]}, or {api.AUTO_CODECS[-1]} for HDR10 and 12 bit.")

@@ -23,6 +23,7 @@ from vidsr.backends.cuda import CudaBackend
 from vidsr.backends.fused import Fused
 from vidsr.backends.gpu import cuda_missing, has_kernels
 from vidsr.backends.nearest import NearestBackend
+from vidsr.backends.openvino import openvino_missing
 from vidsr.backends.planes import choose_precision, cpu_has_bf16
 from vidsr.backends.tensorrt.body import tensorrt_missing
 from vidsr.backends.tiles import activation_bytes, area_weights, auto_tile, in_tiles, reduce_by_area, windows
@@ -44,10 +45,12 @@ on_tensorrt = (
 )
 no_ncnn = pytest.mark.skipif(importlib.util.find_spec("ncnn") is None, reason="ncnn is not installed")
 no_device = pytest.mark.skipif(vulkan_missing() is not None, reason=vulkan_missing() or "")
+no_openvino = pytest.mark.skipif(openvino_missing() is not None, reason=openvino_missing() or "")
 BACKENDS = {
     "nearest": ("nearest", None, ()),
     "cpu-fp32": ("cpu", "fp32", ()),
     "cpu-bf16": ("cpu", "bf16", no_bf16),
+    "openvino": ("openvino", "int8", no_openvino),
     "lanes-on-cpu": ("lanes", "fp32", ()),  # the CUDA backend without its streams and graphs
     "ncnn-on-cpu": ("ncnn", "fp32", no_ncnn),  # the Vulkan backend without Vulkan
     "vulkan-fp32": ("vulkan", "fp32", no_device),
@@ -233,7 +236,7 @@ def test_other_formats_are_refused(backend, models):
 
 # Generators through PyTorch
 
-TORCH = {name: value for name, value in BACKENDS.items() if value[0] != "nearest"}
+TORCH = {name: value for name, value in BACKENDS.items() if value[0] not in ("nearest", "openvino")}
 every_torch = pytest.mark.parametrize(
     "backend", [pytest.param(value[:2], id=name, marks=value[2]) for name, value in TORCH.items()]
 )
@@ -433,10 +436,10 @@ def test_auto_tile(generator):
 
 def test_names():
     backends = available_backends()
-    assert list(backends) == ["tensorrt", "cuda", "xpu", "mps", "vulkan", "cpu", "nearest"]
+    assert list(backends) == ["tensorrt", "cuda", "xpu", "mps", "vulkan", "openvino", "cpu", "nearest"]
     assert backends["cpu"] is None and backends["nearest"] is None
-    works = [name for name, reason in backends.items() if reason is None]
-    best = next(name for name in works if backend_kind(name).contender is None)
+    kinds = [backend_kind(name) for name, reason in backends.items() if reason is None]
+    best = next(kind.name for kind in kinds if kind.chosen_unasked and kind.contender is None)
     assert choose_backend() == best
     assert choose_backend("nearest") == "nearest"
     assert fallbacks("cpu") == fallbacks("nearest") == ()
@@ -507,7 +510,8 @@ def test_the_next_best_backend_goes_on(models):
 
 
 def test_fallbacks_are_the_slower_ones_that_work(monkeypatch):
-    works = dict.fromkeys(["tensorrt", "cuda", "xpu", "mps", "vulkan", "cpu", "nearest"])
+    works = dict.fromkeys(backend for backend in available_backends() if backend != "openvino")
+    works["openvino"] = "openvino: no"
     monkeypatch.setattr("vidsr.backends.why_not", works.get)
     assert choose_backend() == "tensorrt" and fallbacks("tensorrt") == ("cuda", "cpu")
     assert choose_backend(None, "fp16") == "tensorrt" and choose_backend(None, "fp32") == "cuda"
@@ -515,6 +519,8 @@ def test_fallbacks_are_the_slower_ones_that_work(monkeypatch):
     assert fallbacks("tensorrt") == ("cpu",)
     works["tensorrt"] = "tensorrt: no"
     assert choose_backend() == "cpu"
+    works["openvino"] = None  # asked for by its precision
+    assert choose_backend(None, "int8") == "openvino" and choose_backend(None, "bf16") == "cpu"
 
 
 @pytest.mark.parametrize(

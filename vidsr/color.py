@@ -169,7 +169,10 @@ def _combine(channels: Sequence[Tensor], weights: _Row, offset: float, out: Tens
 def quantize(plane: Tensor, bits: int) -> Tensor:
     """Float codes -> the nearest that `bits` bits hold, uint8 or (above 8 bits) uint16; int32 on devices that have none
     of the latter. Overwrites `plane`."""
-    plane.add_(0.5).clamp_(0, 2.0**bits - 1)
+    if torch.compiler.is_compiling():
+        plane = (plane + 0.5).clamp(0, 2.0**bits - 1)
+    else:
+        plane.add_(0.5).clamp_(0, 2.0**bits - 1)
     # By way of int16: the way from float32 straight to uint8 is not vectorised (0.6 ms for 1080p instead of 0.12).
     if bits == 8:
         return plane.to(torch.int16).to(torch.uint8)

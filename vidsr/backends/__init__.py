@@ -57,6 +57,8 @@ def _open(spec: BackendSpec, notify: Notify | None) -> Backend:
     kind = backend_kind(spec.name)
     if reason := kind.available():
         raise BackendError(reason)
+    if spec.compiled and not kind.compiles:
+        (notify or warnings.warn)(f"--compile: there is nothing to compile for --backend {kind.name}")
     return kind.open(spec, notify)
 
 

@@ -52,22 +52,39 @@ class Fused(Folded):
         """The output of `forward`, which is overwritten -> the planes [N, rows, columns], uint8 or uint16."""
         codes = codes.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)  # as `forward` left it
         groups = self._groups
-        if groups.carried:
+        sizes = [len(kernel) for _, kernel in groups.kernels]
+        if groups.carried and not torch.compiler.is_compiling():
             _, chroma, last, first = codes.split(groups.carried, -1)
             target = chroma[..., :: groups.columns[1]]  # the first column of each row in each group
             target[:, :, 1:].add_(last[:, :, :-1])
             target[:, :, :1].add_(first[:, :, :1])
-        sizes = [len(kernel) for _, kernel in groups.kernels]
-        if not (groups.rows_left or groups.columns_left):
+        complete = not (groups.rows_left or groups.columns_left)
+        if complete and not torch.compiler.is_compiling():
             # Rounded before they are shuffled: integers are smaller to move. All at once: slices take longer.
             codes = quantize(codes, self.format.bits)
-        planes = [_shuffle(part, n) for part, n in zip(codes.split(sizes, -1), groups.columns, strict=False)]
-        for i in (1, 2) if codes.is_floating_point() else ():
+        parts = list(codes.split(sizes, -1))
+        if torch.compiler.is_compiling():  # each plane by itself: a kernel each, with all that comes before it
+            parts = self._carried(parts)
+            parts = [quantize(part, self.format.bits) for part in parts] if complete else parts
+        planes = [_shuffle(part, n) for part, n in zip(parts, groups.columns, strict=False)]
+        for i in () if complete else (1, 2):
             if groups.rows_left:
                 planes[i] = halve(planes[i], 1, self.color.chroma_location != "topleft")
             if groups.columns_left:
                 planes[i] = halve(planes[i], 2, self.color.chroma_location == "center")
         return tuple(quantize(p, self.format.bits) if p.is_floating_point() else p for p in planes)
+
+    def _carried(self, parts: list[Tensor]) -> list[Tensor]:
+        """The planes' groups, with what is carried from one source pixel to the next added to both of chroma."""
+        if not self._groups.carried:
+            return parts
+        luma, *chroma = parts
+        columns, complete = self._groups.columns[1], [luma]
+        for own, last, first in zip(chroma[:2], chroma[2:4], chroma[4:], strict=True):
+            before = torch.cat([first[:, :, :1], last[:, :, :-1]], 2)[..., None]
+            own = own.unflatten(-1, (-1, columns))
+            complete.append(torch.cat([own[..., :1] + before, own[..., 1:]], -1).flatten(-2))
+        return complete
 
 
 class _Groups:

@@ -23,7 +23,8 @@ _probing = threading.Lock()
 
 def cuda_missing() -> str | None:
     """One line why CUDA cannot be used here, with the cure, or None when it can."""
-    no_driver = None if _driver() else "no NVIDIA driver is installed"
+    vendor = "AMD" if torch.version.hip else "NVIDIA"
+    no_driver = None if torch.version.hip or _driver() else "no NVIDIA driver is installed"
     if not torch.backends.cuda.is_built():
         also = f", and {no_driver}" if no_driver else ""
         return f"cuda: this PyTorch ({torch.__version__}) has no CUDA{also}: install a build that has, see pytorch.org"
@@ -32,7 +33,7 @@ def cuda_missing() -> str | None:
         usable = torch.cuda.is_available()
     if not usable:
         said = next((first_line(w.message) for w in caught if "CUDA" in str(w.message)), no_driver or "none found")
-        return f"cuda: no usable NVIDIA GPU ({said}): install NVIDIA's driver, or update it"
+        return f"cuda: no usable {vendor} GPU ({said}): install {vendor}'s driver, or update it"
     if torch.version.hip:  # AMD's: their architectures have names of their own, and PyTorch finds those it cannot use
         return None
     try:

@@ -12,7 +12,7 @@ from vidsr.backends.base import Backend, BackendSpec
 from vidsr.choose.forecast import Speed, measure
 from vidsr.choose.samples import part_of, stretches
 from vidsr.encode.codecs import CODECS
-from vidsr.errors import ResumeError, UsageError
+from vidsr.errors import BackendError, ResumeError, UsageError
 from vidsr.models.checkpoint import ModelInfo, find_model, installed_models
 from vidsr.mux.stitch import STDOUT
 from vidsr.report import Report
@@ -183,15 +183,24 @@ def choose_model(
     # Begun where the answer is likely to be: GPUs take USUAL, CPUs rarely more than the fastest. Then up while the rate
     # is reached, or down until it is, so that the slowest are tried only where there is speed left.
     at = len(members) - max(1, len(family(scale, USUAL)) if gpu and chosen is None else 1)
+    refused: BackendError | None = None
     while 0 <= at < len(members) and members[at].name not in speeds:
-        speed = measure(
-            _with_model(job, members[at]), places, SECONDS * (HURRY if hurry else 1),
-            opened or (lambda spec: open_backend(spec, report.warn)),
-        )  # fmt: skip
+        try:
+            speed = measure(
+                _with_model(job, members[at]), places, SECONDS * (HURRY if hurry else 1),
+                opened or (lambda spec: open_backend(spec, report.warn)),
+            )  # fmt: skip
+        except BackendError as error:  # this one cannot be run there; smaller ones may
+            if chosen is not None:
+                raise
+            refused, at = error, len(members) if speeds else at + 1
+            continue
         if speed is None:
             return members[-1], None  # nothing can be measured with: the run tells why
         speeds[members[at].name] = speed
         at += -1 if speed.fps >= rate else 1
+    if refused and not speeds:
+        raise refused
     measured = [member for member in members if member.name in speeds]
     taken = measured[decide([speeds[member.name].fps for member in measured], float(rate))]
     left = None if job.output == STDOUT else frames_left(job, frames)

@@ -282,6 +282,7 @@ def test_tiling_is_exact(generator, tile):
 @pytest.mark.parametrize("format", ["yuv420p", "yuv422p10le", "yuv444p", "yuv420p12le", "gray", "gbrp"])
 def test_fused_is_the_written_out_way(format, own, scale, location):
     """The colour in Compact's last convolution gives what the whole way over RGB pictures does."""
+    torch.manual_seed(0)
     kind = PixelFormat.from_name(format)
     color = ColorSpec("rgb" if kind.family == "rgb" else "bt601", chroma_location=location)
     generator = Compact(8, 1, own, "nearest" if scale == 2 else "bilinear")
@@ -480,6 +481,9 @@ def raising(error):
         ({"cuda.is_available": lambda: warn("CUDA: driver too old.\nUpdate it")}, r"\(CUDA: driver too old\): inst"),
         ({"cuda.init": raising(RuntimeError("CUDA error: in use\nmore"))}, r"cannot be opened \(CUDA error: in use\)"),
         ({"cuda.get_device_capability": lambda: (6, 1)}, r"no kernels for NVIDIA X \(compute capability 6\.1\): inst"),
+        # AMD's, by ROCm: a card's number is another, and there is no NVIDIA driver to be asked for.
+        ({"version.hip": "7.1", "cuda.get_arch_list": lambda: ["gfx1100"]}, None),
+        ({"version.hip": "7.1", "cuda.is_available": lambda: False}, r"no usable AMD GPU \(none found\): install AMD"),
         ({}, None),
     ],
 )
@@ -491,6 +495,8 @@ def test_why_cuda_cannot_be_used(monkeypatch, patches, reason):
     }  # fmt: skip
     for name, value in (good | patches).items():
         monkeypatch.setattr(f"torch.{name}", value)
+    if "version.hip" not in patches:
+        monkeypatch.setattr("torch.version.hip", None)
     found = cuda_missing()
     assert found is None if reason is None else re.search(rf"^cuda: .*{reason}", found) and "\n" not in found
 

@@ -27,7 +27,7 @@ from vidsr.choose.model import Outlook, choose_model, decide, family, family_mem
 from vidsr.choose.options import Options
 from vidsr.choose.prepare import prepare
 from vidsr.encode.codecs import CODECS
-from vidsr.errors import ModelError, ResumeError, UsageError
+from vidsr.errors import BackendError, ModelError, ResumeError, UsageError
 from vidsr.models import checkpoint
 from vidsr.models.architectures import Compact
 from vidsr.models.checkpoint import save_generator
@@ -189,12 +189,14 @@ class Taking(Immediate):
         self.inner.close()
 
 
-def models(size=(64, 48), **seconds):
+def models(size=(64, 48), refused=(), **seconds):
     """(an `open_backend` whose models take so many seconds for a picture, or no time; the models it has opened)"""
     opened = []
 
     def open(spec):
         opened.append(Path(spec.model).stem)
+        if opened[-1] in refused:
+            raise BackendError(f"{opened[-1]} loses too much")
         return Taking(open_backend(replace(spec, name="nearest")), seconds.get(opened[-1], 0.0), size)
 
     return open, opened
@@ -241,6 +243,15 @@ def test_a_gpu_tries_the_best_where_the_next_reaches(episode, installed, tmp_pat
     assert name == "tiny" and opened == ["balanced", "fast", "tiny"]
     (installed / "balanced.safetensors").unlink()
     assert chosen(episode, tmp_path, gpu=True, best=9)[::2] == ("fast", ["fast", "best"])
+
+
+def test_models_that_a_backend_refuses_are_left_out(episode, installed, tmp_path):
+    """Such as those that lose too much in 8 bits."""
+    assert chosen(episode, tmp_path, refused=["best", "balanced"])[::2] == ("fast", ["tiny", "fast", "balanced"])
+    assert chosen(episode, tmp_path, gpu=True, refused=["best", "balanced"])[::2] == ("fast", ["balanced", "fast"])
+    for wanted in (None, "balanced"):
+        with pytest.raises(BackendError, match="loses too much"):
+            chosen(episode, tmp_path, wanted=wanted, refused=["best", "balanced", "fast", "tiny"])
 
 
 def test_where_none_reaches_the_fastest_and_that_is_said(episode, installed, tmp_path):

@@ -18,7 +18,7 @@ from vidsr.files import write_whole
 from vidsr.machine import cores
 
 RESULTS = Path(__file__).parents[1] / "results"
-PACKAGES = ("torch", "av", "tensorrt", "tensorrt_rtx", "tensorrt_rtx_cu13_libs", "torch-tensorrt", "torch-tensorrt-rtx")
+PACKAGES = ("torch", "av", "openvino", "ncnn", "tensorrt", "tensorrt_rtx", "tensorrt_rtx_cu13_libs", "torch-tensorrt", "torch-tensorrt-rtx")
 
 
 @cache

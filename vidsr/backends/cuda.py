@@ -188,12 +188,13 @@ class CudaBackend:
             while waiting:
                 first = waiting[0].frame
                 assert first is not None
+                chunk, _ = self._fitting(*reversed(shapes[0]))
+                if len(waiting) < chunk and not all_of_them:
+                    return
                 full = False
                 try:
                     self._make_lanes(shapes, first)
-                    if len(waiting) < self._chunk and not all_of_them:
-                        return
-                    self._start(waiting[: self._chunk])
+                    self._start(waiting[:chunk])
                 except RuntimeError as error:
                     if not out_of_memory(error):
                         raise
@@ -201,7 +202,7 @@ class CudaBackend:
                 if full:  # here, where no traceback holds on to what there was no room for
                     self._shrink(shapes)
                 else:
-                    del waiting[: self._chunk]
+                    del waiting[:chunk]
         del self._waiting[shapes]
 
     def _make_lanes(self, shapes: Shapes, frame: Frame) -> None:

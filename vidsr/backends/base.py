@@ -53,6 +53,7 @@ class BackendKind:
     precisions: what it may be asked for; none where there is no choice and it takes any word.
     patch: see `Backend`, of all that it opens.
     batch_size: how many frames it is best given at once.
+    compiles: whether torch.compile can fuse anything of it.
     needs_model: whether it runs a generator; one that does not loses nothing of the source, and opens without weights.
     chosen_unasked: whether it is chosen where none is asked for.
     contender: None where it is faster than those after it. Else it is chosen unasked only after it was measured to be
@@ -69,6 +70,7 @@ class BackendKind:
     precisions: tuple[str, ...] = ()
     patch: int = 0
     batch_size: int = 1
+    compiles: bool = False
     needs_model: bool = True
     chosen_unasked: bool = True
     measured_by: str = ""

@@ -100,4 +100,4 @@ def _stacks(frame: Frame) -> list[Tensor]:
     return [tensor(plane)[None] for plane in frame.planes]
 
 
-KIND = BackendKind("cpu", lambda: None, open_cpu, precisions=("bf16", "fp32"))
+KIND = BackendKind("cpu", lambda: None, open_cpu, precisions=("bf16", "fp32"), compiles=True)

@@ -351,5 +351,6 @@ def frames_at_once(width: int, height: int) -> int:
 
 
 KIND = BackendKind(
-    "cuda", cuda_missing, open_cuda, "gpu", ("fp16", "fp32", "bf16"), CudaBackend.patch, batch_size=MOST_FRAMES
-)
+    "cuda", cuda_missing, open_cuda, "gpu", ("fp16", "fp32", "bf16"), CudaBackend.patch, batch_size=MOST_FRAMES,
+    compiles=True,
+)  # fmt: skip

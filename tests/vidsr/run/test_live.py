@@ -310,6 +310,9 @@ class Watched:
             raise BackendError("the device is gone")
         return self._inner.submit(batch)
 
+    def settle(self, width, height, patches=True):
+        return self._inner.settle(width, height, patches)
+
     def close(self):
         self.closed += 1
 

@@ -256,10 +256,14 @@ def upscale_picture_with(path: Path, options: Options, told: Told | None = None)
         raise UsageError(f"{output}: a picture's result is a picture: end it in {', '.join(STILL_SUFFIXES)}")
     check_output(path, output, options.overwrite)
 
-    def spec(format: PixelFormat, color: ColorSpec) -> BackendSpec:
-        return make_spec(options, scale, format, color, format, color)
+    tell = told or (lambda line: None)
+    if options.compile:
+        tell(f"{path.name}: --compile is left out, which takes longer than a single picture")
 
-    large = upscale_still(picture, spec, lambda wanted: open_backend(wanted, told or (lambda line: None)))
+    def spec(format: PixelFormat, color: ColorSpec) -> BackendSpec:
+        return make_spec(replace(options, compile=False), scale, format, color, format, color)
+
+    large = upscale_still(picture, spec, lambda wanted: open_backend(wanted, tell))
     write_still(output, large, metadata, options.overwrite)
     return output
 

@@ -182,6 +182,9 @@ def test_pictures(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), pixels)
     output = vidsr.upscale_picture(tmp_path / "a.png", scale=2, backend="nearest")
     assert output == tmp_path / "a.2x.png" and (cv2.imread(str(output))[::2, ::2] == pixels).all()
+    said = []
+    vidsr.upscale_picture(tmp_path / "a.png", tmp_path / "b.png", backend="nearest", compile=True, told=said.append)
+    assert said == ["a.png: --compile is left out, which takes longer than a single picture"]
 
 
 def test_an_upscaler_of_arrays():

@@ -58,7 +58,7 @@ def _open(spec: BackendSpec, notify: Notify | None) -> Backend:
     if reason := kind.available():
         raise BackendError(reason)
     if spec.compiled and not kind.compiles:
-        (notify or warnings.warn)(f"--compile: there is nothing to compile for --backend {kind.name}")
+        (notify or warnings.warn)(f"--compile is for PyTorch's kernels: it changes nothing with --backend {kind.name}")
     return kind.open(spec, notify)
 
 
@@ -96,12 +96,16 @@ def choose_backend(name: str | None = None, precision: str | None = None) -> str
     return name
 
 
-def fallbacks(name: str) -> tuple[str, ...]:
-    """The slower backends that run here, the fastest first: what a run goes on with where `name` fails to open."""
+def fallbacks(name: str, precision: str | None = None) -> tuple[str, ...]:
+    """The slower backends that run here, the fastest first: what a run goes on with where `name` fails to open.
+
+    precision: that is asked for; others than those that have it would only refuse it.
+    """
     names = tuple(BACKENDS)
     if name not in names or not backend_kind(name).chosen_unasked:
         return ()
-    return _chosen_unasked(names[names.index(name) + 1 :])
+    slower = _chosen_unasked(names[names.index(name) + 1 :])
+    return tuple(one for one in slower if precision is None or precision in backend_kind(one).precisions)
 
 
 def contenders(name: str) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ class BackendKind:
     batch_size: how many frames it is best given at once.
     needs_model: whether it runs a generator; one that does not loses nothing of the source, and opens without weights.
     chosen_unasked: whether it is chosen where none is asked for.
-    compiles: whether torch.compile can be asked for.
+    compiles: whether torch.compile can fuse anything of it.
     contender: None where it is faster than those after it. Else it is chosen unasked only after it was measured to be
         faster than what would be chosen without it; called to tell whether that is worth trying here.
     devices: called for what it can run on, one line for people each; none where there is nothing to tell.
@@ -70,10 +70,10 @@ class BackendKind:
     precisions: tuple[str, ...] = ()
     patch: int = 0
     batch_size: int = 1
+    compiles: bool = False
     needs_model: bool = True
     chosen_unasked: bool = True
     measured_by: str = ""
-    compiles: bool = False
     contender: Callable[[], bool] | None = None
     devices: Callable[[], Sequence[str]] = tuple
 

@@ -38,7 +38,11 @@ class Ways:
     def prepare(self, stacks: Sequence[Tensor], tile: int) -> None:
         """Compile for pictures of the size and number of `stacks`, once. Not in tiles, which come one after another."""
         key = tuple(stack.shape for stack in stacks)
-        if not self._wanted or tile or key in self._ways:
+        if not self._wanted or key in self._ways:
+            return
+        if tile:
+            self._ways[key] = None
+            self._notify("--compile changes nothing where pictures are worked on in tiles")
             return
         try:
             self._ways[key] = compiled_way(self._planes, stacks)

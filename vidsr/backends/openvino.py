@@ -16,7 +16,6 @@ import importlib
 import math
 import sys
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -66,11 +65,11 @@ class OpenVinoBackend(TorchBackend):
         self._digest = hashlib.sha256(repr(ranges).encode()).hexdigest()[:16]
         quantised = _Quantised(fused, layers, ranges)
         _check(quantised, fused, spec)
-        self._planes.generator = quantised
+        self._planes.generator, self._version = quantised, quantised.version
         self.description = f"OpenVINO ({torch.get_num_threads()} threads), int8, {model_name(spec)}"
 
     def settle(self, width: int, height: int, patches: bool = True) -> dict[str, Any]:
-        own = {"backend": "openvino", "precision": "int8", "openvino": version("openvino"), "ranges": self._digest}
+        own = {"backend": "openvino", "precision": "int8", "openvino": self._version, "ranges": self._digest}
         return {**super().settle(width, height), **own}
 
 
@@ -184,10 +183,10 @@ class _Quantised(Folded):
                 "INFERENCE_PRECISION_HINT": "f32",  # of what is not quantised
             }  # fmt: skip
             self._request = core.compile_model(_network(fused, layers, ranges), "CPU", options).create_infer_request()
-        except (ImportError, OSError, RuntimeError) as error:
+        except (ImportError, AttributeError, OSError, RuntimeError) as error:  # or what an uninstalled one left behind
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise BackendError(f"openvino: OpenVINO does not work here ({reason}); {_CURE}") from error
-        self._tensor = openvino.Tensor
+        self._tensor, self.version = openvino.Tensor, str(openvino.get_version())
 
     def forward(self, x: Tensor) -> Tensor:
         self._input = x.contiguous().numpy()  # kept: OpenVINO only has its address

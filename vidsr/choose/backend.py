@@ -31,7 +31,7 @@ def faster_backend(
 
     Short parts and streams are not worth it. Unfinished work goes on with the backend that it was begun with.
     """
-    rivals = [replace(spec, name=name, instead=fallbacks(name)) for name in contenders(spec.name)]
+    rivals = [replace(spec, name=name, instead=fallbacks(name, spec.precision)) for name in contenders(spec.name)]
     if spec.precision is not None:
         rivals = [rival for rival in rivals if spec.precision in backend_kind(rival.name).precisions]
     if not rivals or output == STDOUT:
@@ -53,7 +53,7 @@ def faster_backend(
     taken = min(seconds, key=lambda one: seconds[one], default=spec)
     if say and len(seconds) > 1:
         speeds = ", ".join(f"{one.name} {1 / seconds[one]:.2g}" for one in seconds)
-        say(f"pictures a second, one at a time: {speeds}; going on with --backend {taken.name}")
+        say(f"pictures a second, by themselves: {speeds}; going on with --backend {taken.name}")
     return taken
 
 
@@ -68,14 +68,16 @@ def _begun_with(output: Path) -> str | None:
 def _seconds(spec: BackendSpec, frame: Frame, video: StreamInfo, report: Report) -> float:
     """How long a whole picture takes."""
     with closing(open_backend(spec, report.warn)) as backend:
-        estimate = picture_seconds(backend, frame, video)
+        # As many as a run gives it: what has room for more takes as long for one.
+        count = backend_kind(spec.name).batch_size
+        estimate = picture_seconds(backend, frame, video, count)
         if estimate > _WHOLE:
             return estimate
-        whole, batch = inf, FrameBatch((frame,), video.format, video.color)
+        whole, batch = inf, FrameBatch((frame,) * count, video.format, video.color)
         backend(batch)  # libraries choose how to do it
         end = time.perf_counter() + _WHOLE
         while whole == inf or time.perf_counter() < end:
             begin = time.perf_counter()
             backend(batch)
-            whole = min(whole, time.perf_counter() - begin)
+            whole = min(whole, (time.perf_counter() - begin) / count)
         return whole

@@ -157,19 +157,20 @@ def first_frame(info: SourceInfo, segment: Segment) -> Frame | None:
         return None
 
 
-def picture_seconds(backend: Backend, frame: Frame, video: StreamInfo) -> float:
-    """About how many seconds the backend takes for a whole picture, from a piece of one.
+def picture_seconds(backend: Backend, frame: Frame, video: StreamInfo, count: int = 1) -> float:
+    """About how many seconds the backend takes for a whole picture, from a piece of one, `count` of them at once.
 
     The quickest of several tries, since all that goes wrong makes them slower, as soon as that is not TOO_LONG.
     """
     width, height = min(PIECE[0], video.width), min(PIECE[1], video.height)
     shapes = video.format.plane_shapes(width, height)
     planes = tuple(plane[:rows, :columns] for plane, (rows, columns) in zip(frame.planes, shapes))
-    batch = FrameBatch((replace(frame, planes=planes),), video.format, video.color)
+    batch = FrameBatch((replace(frame, planes=planes),) * count, video.format, video.color)
+    pieces = count * width * height
     whole, end = inf, time.perf_counter() + TRYING
     backend(batch)  # libraries choose how to do it
     while whole > TOO_LONG and (whole == inf or time.perf_counter() < end):
         begin = time.perf_counter()
         backend(batch)
-        whole = min(whole, (time.perf_counter() - begin) * video.width * video.height / (width * height))
+        whole = min(whole, (time.perf_counter() - begin) * video.width * video.height / pieces)
     return whole

@@ -75,7 +75,7 @@ def make_spec(
     """The backend to open. scale: of `choose_scale`. UsageError for an unknown model or backend."""
     name = choose_backend(options.backend, options.precision)
     model = str(family_member(options.model, scale).path) if backend_kind(name).needs_model else ""
-    instead = fallbacks(name) if options.backend is None else ()
+    instead = fallbacks(name, options.precision) if options.backend is None else ()
     return BackendSpec(
         name, model, scale, source_format, source_color, format, color, options.tile, options.precision,
         options.compile, instead,

@@ -80,13 +80,13 @@ def stream(
     sink = _Sink(pipe)
     try:
         segment, counts = one_segment(job.info, job.span), ReuseCounts()
-        with (
-            closing(open_backend(job.backend)) as backend,
-            enlarged(
+        with closing(open_backend(job.backend)) as backend:
+            # Before the first picture: what is built or compiled for a size then is, for whole pictures and for parts.
+            backend.settle(job.info.video.width, job.info.video.height, job.reuse is not None)
+            with enlarged(
                 job.info, segment, backend, report, job.batch_size, job.reuse, job.decode_on_gpu, counts=counts
-            ) as frames,
-        ):
-            _send(job, segment.start, frames, counts, sink, report, progress)
+            ) as frames:
+                _send(job, segment.start, frames, counts, sink, report, progress)
     except (av.FFmpegError, OSError) as error:
         if sink.gone:
             return False

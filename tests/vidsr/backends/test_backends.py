@@ -444,6 +444,9 @@ def test_names():
     assert choose_backend() == best
     assert choose_backend("nearest") == "nearest"
     assert fallbacks("cpu") == fallbacks("nearest") == ()
+    # What would refuse the precision is nothing to go on with.
+    assert "cpu" in fallbacks("cuda", "fp32") and not {"cpu", "openvino"} & {*fallbacks("cuda", "fp16")}
+    assert fallbacks("openvino", "int8") == ()
     with pytest.raises(UsageError, match=r"'tpu'.*auto"):
         choose_backend("tpu")
     with pytest.raises(UsageError, match="'tpu'"):

@@ -257,7 +257,7 @@ def recording(monkeypatch, device, capture=Capture):
     return backend
 
 
-@pytest.mark.parametrize("haste", [0.0, 0.3, 0.6, 0.9])
+@pytest.mark.parametrize("haste", [0.0, 0.9])
 def test_no_graph_writes_over_what_another_has_made(monkeypatch, haste):
     """Graphs share a pool, where each may write over what another left: results wait outside it to be downloaded."""
     for seed in range(10):

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -155,6 +157,16 @@ def test_what_bears_no_8_bits_goes_on_in_float(tmp_path, louder, reason):
 def test_other_architectures_are_refused(models):  # noqa: F811
     with pytest.raises(BackendError, match=r"^openvino: srresnet is no Compact.*use --backend cpu$"):
         opened(("openvino", None), models, model="srresnet")
+
+
+def test_what_an_uninstalled_one_left_behind_is_no_openvino(models, monkeypatch):  # noqa: F811
+    empty = ModuleType("openvino")
+    empty.__spec__ = ModuleSpec("openvino", None)
+    monkeypatch.setitem(sys.modules, "openvino", empty)
+    spec = replace(spec_for("openvino", model=models["compact"], precision=None), instead=("cpu",))
+    said = []
+    assert isinstance(open_backend(spec, said.append), TorchBackend)
+    assert said[0].startswith("openvino: OpenVINO does not work here") and "--backend cpu" in said[0]
 
 
 def test_other_precisions_are_refused(models):  # noqa: F811

@@ -3,13 +3,15 @@
 import ast
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from tests.media import write_episode
 from tests.running import ROOT, upscaled
+from tests.vidsr.backends.test_backends import spec_for
 from vidsr import backends
-from vidsr.backends import backend_kind, choose_backend, fallbacks
+from vidsr.backends import backend_kind, choose_backend, fallbacks, open_backend
 from vidsr.choose.options import Options
 from vidsr.choose.prepare import choose_scale, prepare
 from vidsr.errors import BackendError, UsageError
@@ -38,6 +40,14 @@ def test_what_is_not_installed_is_said(tmp_path, monkeypatch):
     with pytest.raises(BackendError, match=f"^{cure}$"):
         choose_backend("needy")
     assert choose_backend() != "needy" and "needy" not in fallbacks("tensorrt")
+
+
+def test_compile_is_refused_by_nobody_and_said_where_it_is_in_vain():
+    said = []
+    spec = replace(spec_for("nearest"), compiled=True)
+    open_backend(spec, said.append).close()
+    assert said == ["--compile is for PyTorch's kernels: it changes nothing with --backend nearest"]
+    assert {name for name in backends.BACKENDS if backend_kind(name).compiles} == {"cuda", "xpu", "mps", "cpu"}
 
 
 @pytest.mark.parametrize("name", backends.BACKENDS)

@@ -4,7 +4,10 @@ import importlib.util
 import os
 import re
 import signal
+import sys
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,6 +160,25 @@ def test_when_the_device_is_lost_the_cpu_goes_on():
 
 
 @on_ncnn
+def test_a_device_that_never_comes_back_is_not_waited_for():
+    said = []
+    run, reference = on_cpu(compact(), said.append)
+    worker, batch = run._switch.worker, picture(run.spec.source_format)
+    worker._patience = 0.1
+    os.kill(worker._process.pid, signal.SIGSTOP)
+    assert same(run(batch), reference(batch))
+    assert said == ["vulkan: CPU failed (no answer for 0.1 s): going on on the CPU, slower"]
+    assert worker._process.poll() is not None and not worker._folder.exists()
+    run.close()
+
+
+def test_without_room_for_its_files_it_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(BackendError, match=r"^vulkan: CPU fails \(it cannot be started \(.*\)\): update its driver"):
+        on_cpu(compact())
+
+
+@on_ncnn
 def test_when_memory_runs_out_it_goes_on_in_tiles():
     said = []
     run, reference = on_cpu(compact(), said.append)
@@ -179,6 +201,8 @@ def test_it_ends_its_process_and_leaves_no_file():
     assert worker._process.poll() is None and worker._folder.is_dir()
     run.close()
     assert worker._process.poll() == 0 and not worker._folder.exists()
+    if sys.platform == "linux":  # Windows keeps files that are mapped
+        assert str(worker._folder) not in Path("/proc/self/maps").read_text()
 
 
 @on_ncnn
@@ -229,6 +253,7 @@ def test_the_first_discrete_device_else_the_first_and_software_last(there, best)
         (0, '{"ncnn": "1", "devices": []}', "vkCreateInstance failed -9", "no device .*: install the driver"),
         (-11, "", "[0 X]  fp16\nvkCreateDevice failed -4\n", r"driver fails \(vkCreateDevice failed -4\): update both"),
         (1, "", "", r"fails \(exit code 1\): update both"),
+        (0, "", "", r"fails \(exit code 0\): update both"),
     ],
 )
 def test_what_is_missing_is_said_in_one_line_with_its_cure(code, answer, said, reason):

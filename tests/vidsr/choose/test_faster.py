@@ -50,8 +50,8 @@ def refused(spec, notify):
 def timed(monkeypatch):
     """Puts a contender before the CPU: its opener, whether it is worth measuring, and the precisions it has."""
 
-    def put(opens, worth=True, precisions=("fp32", "fp16")):
-        kind = BackendKind("timed", lambda: None, opens, "gpu", precisions, contender=lambda: worth)
+    def put(opens, worth=True, precisions=("fp32", "fp16"), **more):
+        kind = BackendKind("timed", lambda: None, opens, "gpu", precisions, contender=lambda: worth, **more)
         monkeypatch.setitem(sys.modules, "timed_backend", SimpleNamespace(KIND=kind))
         there = {name: module for name, module in backends.BACKENDS.items() if name in ("cpu", "nearest")}
         monkeypatch.setattr(backends, "BACKENDS", {"timed": "timed_backend", **there})
@@ -78,7 +78,7 @@ def test_one_that_is_faster_is_taken(tmp_path, timed, episode):
     job = made(episode, tmp_path / "b.mkv", said.append)
     assert (job.backend.name, job.backend.instead) == ("timed", ("cpu",))
     line = next(line for line in said if "--backend" in line)
-    assert line.startswith("pictures a second, one at a time: cpu ") and line.endswith("going on with --backend timed")
+    assert line.startswith("pictures a second, by themselves: cpu ") and line.endswith("going on with --backend timed")
 
 
 def test_one_that_is_slower_is_not(tmp_path, timed, episode):
@@ -86,6 +86,20 @@ def test_one_that_is_slower_is_not(tmp_path, timed, episode):
     said = []
     assert made(episode, tmp_path / "b.mkv", said.append).backend.name == "cpu"
     assert any(line.endswith("going on with --backend cpu") for line in said)
+
+
+def test_it_is_measured_with_as_many_pictures_as_a_run_gives_it(tmp_path, timed, episode):
+    """What has room for four takes as long for one."""
+    given = []
+
+    class Roomy(Timed):
+        def __call__(self, batch):
+            given.append(len(batch))
+            return super().__call__(batch)
+
+    timed(lambda spec, notify: Roomy(spec), batch_size=4)
+    assert made(episode, tmp_path / "b.mkv").backend.name == "timed"
+    assert set(given) == {4}
 
 
 def test_one_that_is_refused_is_not_and_that_is_said(tmp_path, timed, episode):

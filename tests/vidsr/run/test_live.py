@@ -23,6 +23,7 @@ from tests import media
 from tests.media import Track, write_episode
 from tests.running import upscaled
 from vidsr.backends import open_backend
+from vidsr.backends.nearest import NearestBackend
 from vidsr.choose.options import Options
 from vidsr.choose.prepare import prepare
 from vidsr.choose.targets import targets
@@ -309,6 +310,9 @@ class Watched:
             raise BackendError("the device is gone")
         return self._inner.submit(batch)
 
+    def settle(self, width, height, patches=True):
+        return self._inner.settle(width, height, patches)
+
     def close(self):
         self.closed += 1
 
@@ -383,6 +387,24 @@ def test_a_fault_ends_the_stream_with_whole_pictures(tmp_path):
         streamed(source, tmp_path / "b.mkv", opening=lambda spec: Watched(spec, fails_at=40), reuse="off")
     seen = media.read_numbers(tmp_path / "b.mkv")
     assert 35 <= len(seen) < 40 and seen == media.read_numbers(source)[: len(seen)] and left_running() == []
+
+
+def test_what_the_machine_decides_is_decided_before_the_first_picture(tmp_path):
+    """As in a run into a file: else nothing is compiled, and a tile follows from whatever memory is free later."""
+    source = write_episode(tmp_path / "a.mkv").path
+    asked = []
+
+    class Asked(NearestBackend):
+        def settle(self, width, height, patches=True):
+            asked.append((width, height, patches))
+            return super().settle(width, height, patches)
+
+        def __call__(self, batch):
+            asked.append("picture")
+            return super().__call__(batch)
+
+    streamed(source, tmp_path / "b.mkv", opening=lambda spec: Asked(spec), reuse="off")
+    assert asked[:2] == [(64, 48, False), "picture"]
 
 
 def test_damage_is_counted_as_ever(tmp_path):

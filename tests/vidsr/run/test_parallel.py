@@ -292,7 +292,7 @@ def test_how_many_at_once(episode, tmp_path, machine, backend, codec, cores, gib
 
 def test_auto_knows_what_to_go_on_with(episode, tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "choose_backend", lambda name, *_: name or "tensorrt")
-    monkeypatch.setattr(jobs, "fallbacks", lambda name: {"tensorrt": ("cuda", "cpu")}.get(name, ()))
+    monkeypatch.setattr(jobs, "fallbacks", lambda name, precision: {"tensorrt": ("cuda", "cpu")}.get(name, ()))
     wanted = {"model": "fast"}  # nothing is measured for a model that was named
     auto, named = (job_for(episode, tmp_path / "a.mkv", 1, backend=name, **wanted) for name in (None, "cuda"))
     assert (auto.backend.name, auto.backend.instead, auto.batch_size) == ("tensorrt", ("cuda", "cpu"), 4)

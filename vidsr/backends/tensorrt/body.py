@@ -313,6 +313,6 @@ def _now() -> str:
 
 
 KIND = replace(
-    CUDA, name="tensorrt", available=tensorrt_missing, open=open_tensorrt, precisions=("fp16",), measured_by=CUDA.name,
-    compiles=False,
-)
+    CUDA, name="tensorrt", available=tensorrt_missing, open=open_tensorrt, precisions=("fp16",), compiles=False,
+    measured_by=CUDA.name,
+)  # fmt: skip

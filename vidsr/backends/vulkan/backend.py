@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
+from threading import Lock, RLock
 from typing import Any
 
 import torch
@@ -78,10 +78,10 @@ class VulkanBackend:
         try:
             self._switch.start()
             check_device(f"vulkan: {self.name}", self._planes, generator, spec)
-        except WorkerError as error:
-            raise BackendError(f"vulkan: {self.name} fails ({error}): {_CURE}") from error
-        except BackendError:
+        except BaseException as error:
             self._switch.stop()
+            if isinstance(error, WorkerError):
+                raise BackendError(f"vulkan: {self.name} fails ({error}): {_CURE}") from error
             raise
         if device is not None and device.kind == "software":
             self._notify(f"vulkan: {self.name} is software on the CPU, slower than --backend cpu")
@@ -173,17 +173,19 @@ class _Switch(nn.Module):
         self.network = network
         self.worker: Worker | None = None
         self._args = convert(network), device, half, growth
-        self._lock = Lock()
+        self._lock = RLock()
 
     def start(self) -> None:
         """A new worker in place of the one there is. WorkerError."""
-        self.stop()
-        self.worker = Worker(*self._args)
+        with self._lock:  # a frame that comes meanwhile waits, since the CPU's would be another
+            self.stop()
+            self.worker = Worker(*self._args)
 
     def stop(self) -> None:
-        if self.worker is not None:
-            self.worker.close()
-        self.worker = None
+        with self._lock:
+            if self.worker is not None:
+                self.worker.close()
+            self.worker = None
 
     @property
     def free(self) -> int | None:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ _SCRIPT = [sys.executable, "-P", str(Path(__file__).with_name("worker.py"))]
 _ENV = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}  # its threads would take the encoders' cores while they wait
 _PROBING = 60.0  # seconds: drivers compile things when they are first asked
 _ENDING = 5.0
+_PATIENCE = 600.0  # for one picture; a device that takes longer hangs, or is slower than the CPU
 _NO_MEMORY = re.compile(r"vkAllocateMemory failed|OUT_OF_DEVICE_MEMORY|failed -2\b|MemoryError")
 
 
@@ -85,7 +87,7 @@ def find_devices() -> Found:
 
 def understood(code: int, answer: str, said: str) -> Found:
     """What `worker.py devices` ended with: its exit code, its answer, and what ncnn printed beside it."""
-    if code:
+    if code or not answer.strip():  # some drivers end a process as if all were well
         last = (said.strip().splitlines() or [f"exit code {code}"])[-1]
         return Found("", (), f"ncnn or the graphics driver fails ({last}): update both")
     found = json.loads(answer)
@@ -112,25 +114,43 @@ class Worker:
 
     device: None: ncnn on the CPU, for tests of all the rest. half: in float16. growth: how many values of the result
         there are for a pixel of the picture.
+    patience: seconds for one picture, after which the process is ended: some drivers never come back.
     free: bytes of the device's memory that may be used; None where nobody tells.
     WorkerError where it does not start.
     """
 
-    def __init__(self, network: tuple[str, bytes], device: Device | None, half: bool, growth: float) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="vidsr-vulkan-"))  # the user's alone
-        self._growth, self._shared = growth, torch.zeros(0)
+    def __init__(
+        self, network: tuple[str, bytes], device: Device | None, half: bool, growth: float,
+        patience: float = _PATIENCE,
+    ) -> None:  # fmt: skip
+        self._growth, self._shared, self._patience = growth, torch.zeros(0), patience
         self._failure: WorkerError | None = None
-        self._said = open(self._folder / "said", "w+b")  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [*_SCRIPT, "work"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True, env=_ENV
-        )
-        self.close = weakref.finalize(self, _end, self._process, self._said, self._folder)
-        param, weights = self._folder / "param", self._folder / "weights"
-        param.write_text(network[0])
-        weights.write_bytes(network[1])
+        self._hung = False
+        folder: Path | None = None
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="vidsr-vulkan-"))  # the user's alone
+            param, weights = folder / "param", folder / "weights"
+            param.write_text(network[0])
+            weights.write_bytes(network[1])
+            self._said = open(folder / "said", "w+b")  # noqa: SIM115
+            self._process = subprocess.Popen(
+                [*_SCRIPT, "work"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True,
+                env=_ENV,
+            )  # fmt: skip
+        except OSError as error:
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise WorkerError(f"it cannot be started ({first_line(error)})") from error
+        self._folder = folder
+        self._end = weakref.finalize(self, _end, self._process, self._said, folder)
         number = None if device is None else device.number
         orders = {"param": str(param), "weights": str(weights), "device": number, "half": half}
         self.free = self._ask({**orders, "threads": min(2, cores())})["free"]
+
+    def close(self) -> None:
+        """End the process, and give back what it had; it may be called again."""
+        self._shared = torch.zeros(0)  # Windows deletes no file that is mapped
+        self._end()
 
     def __call__(self, x: Tensor) -> Tensor:
         """A picture [C, H, W] float32 -> the network's result for it, [C', H', W'] float32; a view of memory that the
@@ -160,13 +180,23 @@ class Worker:
         if self._failure is not None:  # two threads share it, and the other one was told
             raise self._failure
         assert self._process.stdin and self._process.stdout
+        late = threading.Timer(self._patience, self._give_up)
+        late.daemon = True
+        late.start()
         try:
             self._process.stdin.write(json.dumps(order) + "\n")
             self._process.stdin.flush()
             line = self._process.stdout.readline()
         except OSError:  # the pipe's other end is gone
             line = ""
-        answer = json.loads(line) if line.endswith("\n") else {"failed": f"exit code {self._process.wait()}"}
+        finally:
+            late.cancel()
+        if line.endswith("\n"):
+            answer = json.loads(line)
+        else:
+            code = self._process.wait()
+            hung = f"no answer for {self._patience:g} s"
+            answer = {"failed": hung if self._hung else f"exit code {code}"}
         if "failed" in answer:
             self._said.seek(0)
             lines = self._said.read().decode(errors="replace").strip().splitlines()
@@ -176,6 +206,10 @@ class Worker:
             self._failure = WorkerError((wrong or [str(answer["failed"])])[-1], memory)
             raise self._failure
         return answer
+
+    def _give_up(self) -> None:
+        self._hung = True
+        self._process.kill()
 
 
 def _end(process: subprocess.Popen[str], said: IO[bytes], folder: Path) -> None:

@@ -61,7 +61,7 @@ class Ways:
         if way is None:
             return self._planes(stacks, tile)
         with exactly(self._planes.device):
-            return way(*stacks)
+            return way(*_alike(stacks))
 
     def close(self) -> None:
         self._ways.clear()
@@ -82,17 +82,24 @@ def compiled_way(planes: PlaneGenerator, stacks: Sequence[Tensor]) -> Way:
             program = torch.export.export(_Whole(planes), tuple(stacks)).module()
             way: Way = torch.compile(program, dynamic=False, fullgraph=True)
             with torch.inference_mode(), exactly(planes.device):
-                way(*stacks)
+                way(*_alike(stacks))
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever Dynamo, Inductor, Triton and a C++ compiler raise
             raise BackendError(f"torch.compile fails ({first_line(error)})") from error
-    made = made_picture(stacks, planes.spec.source_format)
-    with torch.inference_mode():
+    made = _alike(made_picture(stacks, planes.spec.source_format))
+    with torch.inference_mode(), exactly(planes.device):
         psnr = decibels(way(*made), planes(made), planes.spec.result_format.bits)
     if psnr < LEAST_PSNR:
         raise BackendError(f"what torch.compile makes is wrong ({psnr:.1f} dB against PyTorch's own kernels)")
     return way
+
+
+def _alike(stacks: Sequence[Tensor]) -> list[Tensor]:
+    """The same in inference mode's own tensors, without gaps: for any other kind PyTorch would compile anew."""
+    with torch.inference_mode():
+        fit = [stack.is_inference() and stack.is_contiguous() for stack in stacks]
+        return [s if good else s.clone(memory_format=torch.contiguous_format) for s, good in zip(stacks, fit)]
 
 
 class _Whole(nn.Module):

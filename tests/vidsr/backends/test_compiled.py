@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from tests.vidsr.backends.test_backends import FORMATS, compact, picture, psnr, same, spec_for, srresnet
 from vidsr.backends.compiled import _Whole
@@ -34,6 +35,7 @@ def small():
 def test_compiled_is_what_it_was_compiled_from(generator, format, scale):
     spec = spec_for("cpu", format=format, scale=scale)
     said = []
+    counters.clear()
     run = CudaBackend(generator(), replace(spec, compiled=True), said.append, CPU)
     assert run.settle(28, 18, False)["convolutions"] == "torch.compile" and said == []
     batch = picture(PixelFormat.from_name(format), 28, 18, 3)
@@ -42,12 +44,14 @@ def test_compiled_is_what_it_was_compiled_from(generator, format, scale):
         for p, q in zip(one.planes, other.planes, strict=True):
             assert abs(p.astype(int) - q).max() <= 1  # sums in another order, on the edge of rounding
     assert same(run(batch), result)
+    assert counters["stats"]["unique_graphs"] == 1  # not anew for what is compared, nor for the next picture
     run.close()
 
 
 @compiler
 def test_on_the_cpu_whole_pictures_are_compiled():
     spec, said = spec_for("cpu"), []
+    counters.clear()
     run = TorchBackend(small(), replace(spec, compiled=True), said.append)
     assert run.settle(28, 18)["convolutions"] == "torch.compile" and said == []
     plain = TorchBackend(small(), spec)
@@ -55,6 +59,7 @@ def test_on_the_cpu_whole_pictures_are_compiled():
     for size in ((28, 18), (13, 11)):
         batch = picture(PixelFormat.from_name("yuv420p"), *size, 2)
         assert psnr(run(batch), plain(batch), batch.format) > 60
+    assert counters["stats"]["unique_graphs"] == 1
     run.close()
 
 

@@ -1,3 +1,0 @@
-import time
-
-BEGUN = time.monotonic()  # when the process began, about: importing PyTorch from a cold disk counts, too

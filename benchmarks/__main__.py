@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 from typing import Any, NoReturn
 
 import click
@@ -31,6 +32,7 @@ class _Commands(click.Group):
             return _unusable(name, str(error.name))
 
     def invoke(self, ctx: click.Context) -> Any:
+        ctx.obj = time.monotonic()  # before PyTorch is imported, which takes its time from a cold disk
         try:
             return super().invoke(ctx)
         except VidsrError as error:

@@ -184,7 +184,8 @@ def choose_model(
     # is reached, or down until it is, so that the slowest are tried only where there is speed left.
     at = len(members) - max(1, len(family(scale, USUAL)) if gpu and chosen is None else 1)
     refused: BackendError | None = None
-    while 0 <= at < len(members) and members[at].name not in speeds:
+    refusing: set[str] = set()
+    while 0 <= at < len(members) and members[at].name not in speeds.keys() | refusing:
         try:
             speed = measure(
                 _with_model(job, members[at]), places, SECONDS * (HURRY if hurry else 1),
@@ -193,6 +194,7 @@ def choose_model(
         except BackendError as error:  # this one cannot be run there; smaller ones may
             if chosen is not None:
                 raise
+            refusing.add(members[at].name)
             refused, at = error, len(members) if speeds else at + 1
             continue
         if speed is None:

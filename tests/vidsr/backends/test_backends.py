@@ -1,6 +1,7 @@
 """One contract for all backends, then what is particular to each."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from vidsr.backends.planes import choose_precision, cpu_has_bf16
 from vidsr.backends.tensorrt.body import tensorrt_missing
 from vidsr.backends.tiles import activation_bytes, area_weights, auto_tile, in_tiles, reduce_by_area, windows
 from vidsr.backends.vulkan.backend import VulkanBackend, vulkan_missing
+from vidsr.backends.vulkan.process import find_devices
 from vidsr.color import from_rgb
 from vidsr.errors import BackendError, UsageError
 from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat
@@ -44,7 +46,9 @@ on_tensorrt = (
     pytest.mark.skipif(cuda_missing() is None and tensorrt_missing() is not None, reason=tensorrt_missing() or ""),
 )
 no_ncnn = pytest.mark.skipif(importlib.util.find_spec("ncnn") is None, reason="ncnn is not installed")
-no_device = pytest.mark.skipif(vulkan_missing() is not None, reason=vulkan_missing() or "")
+_software = vulkan_missing() is None and find_devices().best.kind == "software"  # minutes, on the cores of the tests
+_no_device = vulkan_missing() or "" if not _software else "Vulkan is software here: VIDSR_SOFTWARE_VULKAN=1 tries it"
+no_device = pytest.mark.skipif(bool(_no_device) and "VIDSR_SOFTWARE_VULKAN" not in os.environ, reason=_no_device)
 no_openvino = pytest.mark.skipif(openvino_missing() is not None, reason=openvino_missing() or "")
 BACKENDS = {
     "nearest": ("nearest", None, ()),

@@ -44,7 +44,8 @@ types: $(VENV)/installed-dev
 
 # A process for each core, and so one thread in each: on pictures as small as these, threads only wait for each other.
 unit: $(VENV)/installed-dev $(VENV)/wheels/fetched
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/benchmarks/test_gpu.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/benchmarks/test_gpu.py  # has deadlines, and ends processes: by itself
 
 # Only vidsr may be in the wheel, weights included, and it must work without the checkout.
 wheel-gate: $(VENV)/installed-dev

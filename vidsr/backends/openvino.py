@@ -261,6 +261,6 @@ def openvino_missing() -> str | None:
     return None
 
 
-_CURE = "use --model fast or tiny, or --backend cpu"
+_CURE = "use --backend cpu, or --model fast or tiny"
 # bf16 is nearer to float32, and nearly as fast: where a CPU has it, 8 bits are for those who ask for them.
 KIND = BackendKind("openvino", openvino_missing, open_openvino, precisions=("int8",), chosen_unasked=not cpu_has_bf16())

@@ -12,13 +12,12 @@ from pathlib import Path
 from vidsr.backends import backend_kind, contenders, fallbacks, open_backend
 from vidsr.backends.base import BackendSpec
 from vidsr.choose.forecast import first_frame, picture_seconds
-from vidsr.choose.model import WORTH_MEASURING
+from vidsr.choose.model import WORTH_MEASURING, unfinished
 from vidsr.choose.samples import part_of, stretches
-from vidsr.errors import BackendError, ResumeError
+from vidsr.errors import BackendError
 from vidsr.frames import Frame, FrameBatch, SourceInfo, StreamInfo, TimeRange
 from vidsr.mux.stitch import STDOUT
 from vidsr.report import Report
-from vidsr.run.segments import Workspace
 
 _WHOLE = 0.4  # seconds: pictures that take no longer are measured whole, for as long, else by a piece of them
 
@@ -36,7 +35,8 @@ def faster_backend(
         rivals = [rival for rival in rivals if spec.precision in backend_kind(rival.name).precisions]
     if not rivals or output == STDOUT:
         return spec
-    begun = None if restart else _begun_with(output)
+    plan = None if restart else unfinished(output)
+    begun = plan.resolved.get("backend") if plan else None
     if begun in (spec.name, *(rival.name for rival in rivals)):
         return next((rival for rival in rivals if rival.name == begun), spec)
     frames = part_of(info, span).frames
@@ -55,14 +55,6 @@ def faster_backend(
         speeds = ", ".join(f"{one.name} {1 / seconds[one]:.2g}" for one in seconds)
         say(f"pictures a second, by themselves: {speeds}; going on with --backend {taken.name}")
     return taken
-
-
-def _begun_with(output: Path) -> str | None:
-    try:
-        plan = Workspace(output).load_plan()
-    except ResumeError:  # told when the run begins
-        return None
-    return None if plan is None else plan.resolved.get("backend")
 
 
 def _seconds(spec: BackendSpec, frame: Frame, video: StreamInfo, report: Report) -> float:

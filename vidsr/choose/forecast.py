@@ -85,7 +85,9 @@ def measure(
             return Speed(tuple(value for value, _ in found), others.busy, partial=True)
         if not counted:
             return None
-        alone = _frame_seconds(job, rounds[0], backend, time.perf_counter() + seconds / 2, None) if device else None
+        alone = None
+        if device and statistics.fmean(counted) < seconds / 4:  # slower ones wait for the model, and for minutes
+            alone = _frame_seconds(job, rounds[0], backend, time.perf_counter() + seconds / 2, None)
         return Speed(counted, others.busy, False, encoded.frame_bytes(), alone[0] if alone else None)
 
 

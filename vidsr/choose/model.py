@@ -17,7 +17,7 @@ from vidsr.models.checkpoint import ModelInfo, find_model, installed_models
 from vidsr.mux.stitch import STDOUT
 from vidsr.report import Report
 from vidsr.run.job import Job
-from vidsr.run.segments import Workspace
+from vidsr.run.segments import Plan, Workspace
 
 BEST = "best"
 FAMILY = ("best", "balanced", "fast", "tiny")  # for episodes; the best first, each some times as fast as the one before
@@ -65,13 +65,12 @@ def decide(speeds: Sequence[float], rate: float) -> int:
     return next(i for i, speed in enumerate(speeds) if speed >= needed)
 
 
-def begun_with(output: Path) -> str | None:
-    """The name of the model that unfinished work for `output` was begun with; None where there is no such work."""
+def unfinished(output: Path) -> Plan | None:
+    """The plan of unfinished work for `output`; None where there is none, or none that can be read."""
     try:
-        plan = Workspace(output).load_plan()
+        return Workspace(output).load_plan()
     except ResumeError:  # told when the run begins
         return None
-    return None if plan is None else str(plan.settings.get("model")) or None
 
 
 # ---- what to expect -------------------------------------------------------------------------------------------------
@@ -166,7 +165,8 @@ def choose_model(
     """
     scale, tell = job.backend.scale, say or (lambda line: None)
     chosen = None if wanted is None else family_member(wanted, scale)
-    if wanted is None and not job.restart and job.output != STDOUT and (name := begun_with(job.output)):
+    begun = None if wanted or job.restart or job.output == STDOUT else unfinished(job.output)
+    if begun and (name := begun.settings.get("model")):
         chosen = next((info for info in installed_models() if info.name == name), None)
         if chosen is not None:
             tell(f"going on with {name}, which this run was begun with; --restart chooses anew")
@@ -224,11 +224,8 @@ def _with_model(job: Job, model: ModelInfo) -> Job:
 def frames_left(job: Job, frames: int | None) -> int | None:
     """About how many of a job's `frames` are still to be made, without those of segments that are finished already;
     None if that is unknown."""
-    work = Workspace(job.output)
-    try:
-        plan = None if job.restart else work.load_plan()
-    except ResumeError:
-        plan = None
+    plan = None if job.restart else unfinished(job.output)
     if plan is None:
         return frames
+    work = Workspace(job.output)
     return sum(segment.packets for segment in plan.segments if not work.video_path(segment.index).exists())

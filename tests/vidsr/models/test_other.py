@@ -180,7 +180,7 @@ def test_out_of_device_memory_is_the_end(spandrel, path, monkeypatch):
 
     monkeypatch.setattr(backend, "_start", full)
     with pytest.raises(BackendError, match="takes whole frames; use --backend cpu"):
-        backend.submit(batch(frame()))
+        backend(batch(frame()))
 
 
 def test_engines_are_not_made_of_it(spandrel, path):

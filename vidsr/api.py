@@ -27,8 +27,8 @@ from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, Track
 from vidsr.machine import keep_memory as keep_memory
 from vidsr.models import checkpoint
 from vidsr.models.checkpoint import ModelInfo
-from vidsr.mux.stitch import DROP_WORDS as DROP_WORDS
-from vidsr.mux.stitch import STDOUT, Keep, choose_tracks, default_suffix, output_format
+from vidsr.mux.keep import DROP_WORDS as DROP_WORDS
+from vidsr.mux.keep import STDOUT, Keep, choose_tracks, default_suffix, output_format
 from vidsr.proof.verify import Proof
 from vidsr.proof.verify import verify as verify_files
 from vidsr.report import Report

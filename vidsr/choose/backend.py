@@ -16,7 +16,7 @@ from vidsr.choose.model import WORTH_MEASURING, unfinished
 from vidsr.choose.samples import part_of, stretches
 from vidsr.errors import BackendError
 from vidsr.frames import Frame, FrameBatch, SourceInfo, StreamInfo, TimeRange
-from vidsr.mux.stitch import STDOUT
+from vidsr.mux.keep import STDOUT
 from vidsr.report import Report
 
 _WHOLE = 0.4  # seconds: pictures that take no longer are measured whole, for as long, else by a piece of them

@@ -14,7 +14,7 @@ from vidsr.choose.samples import part_of, stretches
 from vidsr.encode.codecs import CODECS
 from vidsr.errors import BackendError, ResumeError, UsageError
 from vidsr.models.checkpoint import ModelInfo, find_model, installed_models
-from vidsr.mux.stitch import STDOUT
+from vidsr.mux.keep import STDOUT
 from vidsr.report import Report
 from vidsr.run.job import Job
 from vidsr.run.segments import Plan, Workspace

@@ -12,7 +12,7 @@ from vidsr.backends.base import Precision
 from vidsr.errors import UsageError
 from vidsr.frames import TimeRange
 from vidsr.models.checkpoint import MOST_SCALE
-from vidsr.mux.stitch import DROP_WORDS
+from vidsr.mux.keep import DROP_WORDS
 
 SCALES = range(2, MOST_SCALE + 1)
 LEAST_TILE = 16

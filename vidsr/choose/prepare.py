@@ -24,7 +24,7 @@ from vidsr.errors import BackendError, SourceError, UsageError
 from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, StreamInfo, TimeRange
 from vidsr.machine import cores, free_memory
 from vidsr.models.checkpoint import model_scale, weights_sha256
-from vidsr.mux.stitch import STDOUT, Keep, choose_tracks, output_format
+from vidsr.mux.keep import STDOUT, Keep, choose_tracks, output_format
 from vidsr.report import Report
 from vidsr.reuse.stillness import Stillness, choose_noise
 from vidsr.run.job import Job

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vidsr.choose.options import Options
 from vidsr.errors import OutputError, UsageError, VidsrError
-from vidsr.mux.stitch import STDOUT, default_suffix
+from vidsr.mux.keep import STDOUT, default_suffix
 from vidsr.run.stills import SUFFIXES as STILLS
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from vidsr.backends.base import BackendSpec
 from vidsr.encode.encoder import EncodeSettings
 from vidsr.frames import SourceInfo, TimeRange
-from vidsr.mux.stitch import Keep
+from vidsr.mux.keep import Keep
 from vidsr.reuse.stillness import Stillness
 
 

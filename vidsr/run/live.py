@@ -29,8 +29,8 @@ from vidsr.container import open_input
 from vidsr.encode.encoder import Encoder
 from vidsr.errors import OutputError, UsageError, VidsrError
 from vidsr.frames import Frame, SourceInfo, TimeRange
+from vidsr.mux.copies import add_streams, copied_packets, lost_details, muxer_options, set_chapters, when
 from vidsr.mux.matroska.restore import restored_header
-from vidsr.mux.stitch import add_streams, copied_packets, lost_details, muxer_options, set_chapters, when
 from vidsr.report import Report
 from vidsr.reuse.reuse import ReuseCounts
 from vidsr.run.job import Job, Progress

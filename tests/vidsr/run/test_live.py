@@ -30,9 +30,9 @@ from vidsr.choose.targets import targets
 from vidsr.encode.encoder import Encoder
 from vidsr.errors import BackendError, OutputError, UsageError
 from vidsr.frames import Frame
+from vidsr.mux.keep import STDOUT
 from vidsr.mux.matroska.details import read_details
 from vidsr.mux.matroska.restore import restored_header
-from vidsr.mux.stitch import STDOUT
 from vidsr.report import Report
 from vidsr.run import live
 from vidsr.run.live import stream

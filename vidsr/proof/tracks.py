@@ -1,0 +1,153 @@
+"""Everything of a result but its video against its source: copied streams, chapters, title."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+
+from vidsr.container import NAMES, cannot_hold, container_of, is_cover, kind_of, open_input, packets
+from vidsr.frames import SourceInfo, TimeRange
+from vidsr.proof.check import TIME_TOLERANCE, Check
+
+
+@dataclass
+class _Copied:
+    """A copied stream in short. payload: SHA-256 of all its packets' bytes in order; times: of its packets,
+    seconds."""
+
+    index: int
+    kind: str
+    codec: str
+    packets: int = 0
+    payload: str = ""
+    times: array[float] = field(default_factory=lambda: array("d"))
+    language: str = ""
+    title: str = ""
+    dispositions: frozenset[str] = frozenset()
+
+
+def _copies(info: SourceInfo, span: TimeRange, shift: float) -> list[_Copied]:
+    """Every stream but the upscaled one, in file order, with attachments and covers, `shift` seconds earlier."""
+    found: dict[int, _Copied] = {}
+    digests: dict[int, Any] = {}
+    with open_input(info.path) as container:
+        streams = [stream for stream in container.streams if stream.index != info.video.index]
+        for stream, track in zip(streams, (t for t in info.tracks if t.index != info.video.index)):
+            entry = _Copied(stream.index, track.kind, track.codec)
+            entry.language, entry.title, entry.dispositions = track.language, track.title, frozenset(track.dispositions)
+            found[stream.index] = entry
+            digests[stream.index] = hashlib.sha256()
+            if kind_of(stream) == "attachment":
+                digests[stream.index].update(stream.data)  # type: ignore[attr-defined]
+        container.streams[info.video.index].discard = av.stream.Discard.all
+        for packet in packets(container, [s for s in streams if kind_of(s) != "attachment"]):
+            if not packet.size or (packet.pts is None and packet.dts is None and not is_cover(packet.stream)):
+                continue
+            entry = found[packet.stream_index]
+            time = float((packet.pts if packet.pts is not None else packet.dts or 0) * packet.time_base) - shift
+            length = None if span.end is None else span.end - span.start
+            if not span.whole and not is_cover(packet.stream) and (time < 0 or (length is not None and time >= length)):
+                continue
+            entry.packets += 1
+            digests[packet.stream_index].update(bytes(packet))
+            entry.times.append(time)
+    for index, entry in found.items():
+        entry.payload = digests[index].hexdigest()
+    return list(found.values())
+
+
+def check_tracks(
+    before: SourceInfo, after: SourceInfo, dropped: Collection[int] | None, span: TimeRange, shift: float
+) -> list[Check]:
+    """Each copied stream: payload, times, language, title, dispositions."""
+    source = [c for c in _copies(before, span, shift) if dropped is None or c.index not in dropped]
+    result = _copies(after, TimeRange(), 0.0)
+    refused = _refused(before, after) if dropped is None else set()
+    checks = []
+    unmatched = Counter(id(copy) for copy in result)
+    for copy in source:
+        alike = [r for r in result if unmatched[id(r)] and r.kind == copy.kind]
+        match = next((r for r in alike if r.payload == copy.payload), None)
+        if match is None and _is_rewritten(copy, before):
+            continue
+        label = f"{copy.kind} {copy.codec} {copy.language}".strip()
+        if match is None and not copy.packets and copy.kind != "attachment":
+            checks.append(Check(label, True, "empty in the source, left out"))
+            continue
+        if match is None and copy.index in refused:
+            checks.append(Check(label, True, f"{NAMES[container_of(after)]} cannot hold it, left out"))
+            continue
+        if match is None:
+            counts = f"{copy.packets} -> {alike[0].packets if alike else 0} packets"
+            checks.append(Check(label, False, f"not in the result with the same content ({counts})"))
+            continue
+        unmatched[id(match)] = 0
+        checks.append(_track_check(label, copy, match, container_of(after)))
+    return checks
+
+
+def _refused(before: SourceInfo, after: SourceInfo) -> set[int]:
+    """The indices of the source's tracks that the result's container cannot hold."""
+    container = container_of(after)
+    with open_input(before.path) as source:
+        others = [track for track in before.tracks if track.index != before.video.index]
+        return {t.index for t in others if cannot_hold(container, source.streams[t.index], t) is not None}
+
+
+def _is_rewritten(copy: _Copied, before: SourceInfo) -> bool:
+    """MP4's chapter text track is written anew by the muxer; chapters are compared by themselves."""
+    return copy.kind == "data" and before.chapters > 0
+
+
+def _track_check(label: str, a: _Copied, b: _Copied, container: str) -> Check:
+    """container: the result's. MP4 and MOV have neither titles of tracks nor most flags: runs say so beforehand."""
+    differences = []
+    described = container == "matroska"
+    worst = max((abs(x - y) for x, y in zip(a.times, b.times)), default=0.0)
+    if a.kind != "cover" and worst > TIME_TOLERANCE:
+        differences.append(f"times differ by up to {worst * 1000:.1f} ms")
+    if a.kind not in ("attachment", "cover"):
+        if _language(a.language) != _language(b.language):
+            differences.append(f"language {a.language or 'none'} -> {b.language or 'none'}")
+        if described and a.title != b.title:
+            differences.append(f"title {a.title!r} -> {b.title!r}")
+        if described and a.dispositions != b.dispositions:
+            differences.append(f"dispositions {sorted(a.dispositions)} -> {sorted(b.dispositions)}")
+    if differences:
+        return Check(label, False, "; ".join(differences))
+    packets = f"{a.packets} packets, " if a.packets else ""
+    return Check(label, True, f"{packets}SHA-256 {a.payload[:12]}")
+
+
+def _language(code: str) -> str:
+    """Containers say "not known" in three ways."""
+    return "" if code in ("und", "") else code
+
+
+def check_whole(source: Path, result: Path, span: TimeRange) -> list[Check]:
+    """Chapters, title, and whether the result plays as long."""
+    with open_input(source) as a, open_input(result) as b:
+        checks = []
+        if span.whole:
+            before, after = _chapters(a), _chapters(b)
+            close = len(before) == len(after) and all(
+                x[0] == y[0] and abs(x[1] - y[1]) <= TIME_TOLERANCE for x, y in zip(before, after)
+            )
+            if before or after:
+                checks.append(Check("chapters", close, f"{len(before)} -> {len(after)}"))
+        old, new = a.metadata.get("title", ""), b.metadata.get("title", "")
+        if old or new:
+            checks.append(Check("title", old == new, f"{old!r} -> {new!r}"))
+        return checks
+
+
+def _chapters(container: Any) -> list[tuple[str, Fraction]]:
+    return [(c["metadata"].get("title", ""), c["start"] * Fraction(c["time_base"])) for c in container.chapters()]

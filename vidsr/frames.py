@@ -180,6 +180,7 @@ class StreamInfo:
     sample_aspect: width over height of a pixel, 1 when the source says nothing. display_matrix: the nine integers of
     the container's rotation, or None. monotonic: False when timestamps come out of order (AVI with B-frames).
     lost: what only lives inside the coded pictures and cannot survive a new encode, one phrase each.
+    stereo: where the two eyes of stereo 3D lie, in Matroska's words ("left_right", "top_bottom", …); None: it is flat.
     """
 
     index: int
@@ -197,6 +198,7 @@ class StreamInfo:
     interlaced: bool = False
     monotonic: bool = True
     lost: tuple[str, ...] = ()
+    stereo: str | None = None
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,13 @@ def decide(
     if video.hdr is not None and not codec.hdr10:
         report.warn(f"{codec.name} cannot carry HDR10 metadata: it is lost; keep it with --codec {hdr10_codecs()}")
     asked = options.crf, options.preset, options.encoder_options
-    settings = EncodeSettings(codec.name, codec.encoder, codec.options(*asked, color, video.hdr, threads, live))
+    if video.stereo and keep.container != "matroska" and not codec.frame_packing(video.stereo):
+        report.warn(
+            f"{codec.name} in {NAMES[keep.container]} cannot say where the eyes of stereo 3D lie ({video.stereo}): "
+            "that is lost; keep it with .mkv"
+        )
+    encoder_options = codec.options(*asked, color, video.hdr, threads, live, video.stereo)
+    settings = EncodeSettings(codec.name, codec.encoder, encoder_options)
     on_gpu = _decodes_on_gpu(options.hwaccel, info, report)
     if options.grain and format.family != video.format.family:
         kinds = f"the source is {video.format.name}, the result {format.name}"
@@ -264,6 +270,12 @@ def announce_container(info: SourceInfo, keep: Keep, report: Report) -> None:
     container = keep.container
     for track in keep.dropped:
         report.warn(f"dropped: {track}")
+    for track in info.tracks:
+        if track.kind == "video" and track.index in keep.copy:
+            report.warn(
+                f"{info.path.name}: {track} is copied as it is, only #{info.video.index} is enlarged; leave it out "
+                f"with --drop {track.index}"
+            )
     for track in info.tracks if container != "matroska" else ():
         flags = [flag for flag in track.dispositions if flag not in ("default", "attached_pic")]
         lost = [f"its title “{track.title}”"] * bool(track.title) + [f"its flag “{flag}”" for flag in flags]

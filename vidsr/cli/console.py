@@ -131,6 +131,8 @@ def print_source(info: SourceInfo) -> None:
         print(f"    assumed: {line}")
     if video.hdr:
         print(f"  HDR10 metadata: kept with --codec {hdr10_codecs()}")
+    if video.stereo:
+        print(f"  stereo 3D: {video.stereo}")
     if video.interlaced:
         print("  interlaced: upscaled as it is, combs and all; deinterlace it first")
     for what in video.lost:

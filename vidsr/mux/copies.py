@@ -64,6 +64,8 @@ def add_streams(
         else:
             added = result.add_stream_from_template(stream, opaque=True)
         added.metadata.update(clean_tags(stream.metadata))
+        if stream.index == info.video.index and keep.container == "matroska":
+            _set_stereo(added, info.video)
         added.disposition = stream.disposition
         mapping[stream.index] = added
     return mapping
@@ -76,6 +78,13 @@ def _describe_video(stream: Any, video: StreamInfo) -> None:
         context.sample_aspect_ratio = video.sample_aspect
     if video.display_matrix is not None:
         stream.set_display_matrix(video.display_matrix)
+
+
+def _set_stereo(stream: Any, video: StreamInfo) -> None:
+    """FFmpeg's Matroska muxer makes the track's StereoMode of a tag."""
+    tags = {name: value for name, value in stream.metadata.items() if name != "stereo_mode"}
+    stream.metadata.clear()
+    stream.metadata.update(tags | ({"stereo_mode": video.stereo} if video.stereo else {}))
 
 
 def clean_tags(metadata: dict[str, str]) -> dict[str, str]:

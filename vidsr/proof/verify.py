@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from vidsr.container import container_of
 from vidsr.frames import TimeRange
 from vidsr.proof.check import Check as Check
 from vidsr.proof.check import Proof as Proof
@@ -27,7 +28,7 @@ def verify(
     checks = [check_size(before.video, after.video, scale)]
     timing, old, new = check_times(before, after, span)
     checks += timing
-    checks += check_tags(before.video, after.video)
+    checks += check_tags(before.video, after.video, container_of(after))
     shift = float(old.pts[0] * old.time_base) if span.start and old.pts else 0.0
     checks += check_tracks(before, after, dropped, span, shift)
     checks += check_whole(source, result, span)

@@ -9,6 +9,7 @@ from vidsr.frames import SourceInfo, StreamInfo
 from vidsr.proof.check import Check
 from vidsr.proof.compare import compare_pictures
 
+_UNTOLD = {"mp4": (None,), "mov": (None,)}
 MIN_PSNR = 24.0  # dB; even a smooth upscale of line art stays above it when scaled back down, a wrong frame does not
 MAX_COLOR_SHIFT = 2.5  # levels of 255, per plane; a wrong matrix costs 4 and more on the colours of anime
 
@@ -20,8 +21,8 @@ def check_size(before: StreamInfo, after: StreamInfo, scale: int | None) -> Chec
     return Check("size", passed, f"{before.width}x{before.height} -> {after.width}x{after.height}")
 
 
-def check_tags(before: StreamInfo, after: StreamInfo) -> list[Check]:
-    """Colour as resolved, shape of the pixels, rotation, HDR10."""
+def check_tags(before: StreamInfo, after: StreamInfo, container: str) -> list[Check]:
+    """Colour as resolved, shape of the pixels, rotation, HDR10, stereo 3D. container: the result's."""
     a, b = before.color, after.color
     same_matrix = before.format.family == "rgb" or (a.matrix, a.full_range) == (b.matrix, b.full_range)
     checks = [
@@ -37,6 +38,10 @@ def check_tags(before: StreamInfo, after: StreamInfo) -> list[Check]:
     if before.hdr is not None:
         same = after.hdr is not None and _same_hdr(before, after)
         checks.append(Check("HDR10 metadata", same or after.codec == "h264", "kept" if same else "lost"))
+    if before.stereo or after.stereo:
+        said = f"{before.stereo or 'none'} -> {after.stereo or 'none'}"
+        # Outside of Matroska only a codec can tell, and few do: runs say so beforehand.
+        checks.append(Check("stereo 3D", after.stereo in (before.stereo, *_UNTOLD.get(container, ())), said))
     return checks
 
 

@@ -17,15 +17,17 @@ from vidsr.container import is_cover, kind_of, open_input, packets, use_one_thre
 from vidsr.errors import SourceError
 from vidsr.frames import HdrMetadata, PixelFormat, SourceInfo, StreamInfo, Track
 from vidsr.source.colorspec import resolve_color
+from vidsr.source.stereo import stereo_layout
 
 FRAMES_LOOKED_AT = 48
+PICTURES_COUNTED = 240  # of one video track, where there are several
+FILM_SHARE = 4  # a track with fewer than a fourth of the pictures of another is not the film
 _LOST = {
     "DOVI_METADATA": "Dolby Vision metadata",
     "DOVI_RPU_BUFFER": "Dolby Vision metadata",
     "DYNAMIC_HDR_PLUS": "HDR10+ dynamic metadata",
     "A53_CC": "closed captions inside the video",
     "FILM_GRAIN_PARAMS": "film grain parameters",
-    "STEREO3D": "stereo 3D layout",
 }
 
 
@@ -44,15 +46,33 @@ def probe(path: str | Path) -> SourceInfo:
 
 
 def _choose_video(path: Path, container: InputContainer) -> Any:
-    """The default video stream, else the first, that is not a cover: the same one in a source and in its result."""
+    """The film: the same track in a source and in its result.
+
+    Of the tracks that have about as many pictures as any (thumbnails and titles have few) the default one, else the
+    first; covers are none.
+    """
     videos = [stream for stream in container.streams.video if not is_cover(stream)]
     if not videos:
         held = ", ".join(sorted({kind_of(stream) for stream in container.streams})) or "nothing"
         raise SourceError(f"{path}: has no video to upscale (it holds {held})")
+    if len(videos) > 1:
+        pictures = _count_pictures(path, [video.index for video in videos])
+        videos = [video for video in videos if FILM_SHARE * pictures[video.index] >= max(pictures.values())]
     stream = next((video for video in videos if video.disposition & Disposition.default), videos[0])
     if stream.codec_context is None:
         raise SourceError(f"{path}: no decoder for its video ({stream.codec_tag or 'unknown codec'})")
     return stream
+
+
+def _count_pictures(path: Path, indices: list[int]) -> dict[int, int]:
+    """How many coded pictures each of these streams has up to where one of them has PICTURES_COUNTED."""
+    found = dict.fromkeys(indices, 0)
+    with open_input(path) as container:
+        for packet in packets(container, [container.streams[index] for index in indices]):
+            found[packet.stream_index] += packet.size > 0
+            if found[packet.stream_index] == PICTURES_COUNTED:
+                break
+    return found
 
 
 def _track(stream: Stream) -> Track:
@@ -124,6 +144,9 @@ def _describe(path: Path, stream: Any, sample: _Sample) -> StreamInfo:
         int(first.color_range) or int(context.color_range), first.format.name, context.name,
     )  # fmt: skip
     matrix = sample.side_data.get("DISPLAYMATRIX")
+    lost = {_LOST[name] for name in sample.side_data if name in _LOST}
+    stereo, unseen = stereo_layout(stream.metadata, sample.side_data.get("STEREO3D"), context.extradata)
+    lost |= {unseen} if unseen else set()
     return StreamInfo(
         index=stream.index,
         codec=context.codec.canonical_name,
@@ -139,7 +162,8 @@ def _describe(path: Path, stream: Any, sample: _Sample) -> StreamInfo:
         hdr=_hdr(sample.side_data),
         interlaced=any(frame.interlaced_frame for frame in sample.frames),
         monotonic=all(a < b for a, b in zip(pts, pts[1:])) and len(pts) == len(sample.frames),
-        lost=tuple(sorted({_LOST[name] for name in sample.side_data if name in _LOST})),
+        lost=tuple(sorted(lost)),
+        stereo=stereo,
     )
 
 

@@ -88,12 +88,17 @@ class Codec(ABC):
         """The next faster than `preset` (None: its own); None where there is none, or not known."""
         return None
 
+    def frame_packing(self, stereo: str | None) -> list[str]:
+        """What NAME-params say so that the coded pictures tell where the two eyes lie; none where they cannot."""
+        return []
+
     def options(
         self, crf: float | None, preset: str | None, extra: Mapping[str, str], color: ColorSpec,
-        hdr: HdrMetadata | None, threads: int, live: bool = False,
+        hdr: HdrMetadata | None, threads: int, live: bool = False, stereo: str | None = None,
     ) -> dict[str, str]:  # fmt: skip
         """All options to open the encoder with. extra: the user's own, in FFmpeg's words, which win.
 
+        stereo: see StreamInfo; containers other than Matroska leave it to the codec, see `frame_packing`.
         live: someone is watching: each picture comes out at once, which costs size, not quality.
         UsageError for a crf, preset or option that the encoder does not know.
         """
@@ -105,6 +110,7 @@ class Codec(ABC):
         if self.preset is not None:
             options["preset"] = preset or self.preset
         more, own = self.particular(threads, color, hdr, live)
+        own += self.frame_packing(stereo)
         options |= more
         known = known_options(self.encoder)
         for key, value in extra.items():

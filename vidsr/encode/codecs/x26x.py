@@ -7,6 +7,7 @@ from numpy._core._multiarray_umath import __cpu_features__
 from vidsr.encode.codecs.base import YUV420, YUV422, YUV444, Codec
 from vidsr.frames import ColorSpec, HdrMetadata
 
+_FRAME_PACKING = {"left_right": 3, "top_bottom": 4}  # of H.264's SEI; x264 writes those with the left eye first
 _CHROMA_LOCATION = {"center": 1, "topleft": 2}  # in the standards' numbers; left is 0 and needs no word
 
 
@@ -33,6 +34,9 @@ class X264(X26x):
     name, aliases, encoder = "x264", ("h264", "avc"), "libx264"
     depths = (8, 10)
     crf, preset = 17, "veryfast"
+
+    def frame_packing(self, stereo: str | None) -> list[str]:
+        return [f"frame-packing={_FRAME_PACKING[stereo]}"] if stereo in _FRAME_PACKING else []
 
     def particular(
         self, threads: int, color: ColorSpec, hdr: HdrMetadata | None, live: bool

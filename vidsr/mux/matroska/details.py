@@ -25,6 +25,7 @@ TRACKS, TRACK_ENTRY, TRACK_NUMBER, TRACK_UID, TRACK_TYPE, CODEC_ID = 0x1654AE6B,
 NAME, LANGUAGE, LANGUAGE_BCP47, DEFAULT_DURATION = 0x536E, 0x22B59C, 0x22B59D, 0x23E383
 VIDEO, PIXEL_WIDTH, PIXEL_HEIGHT = 0xE0, 0xB0, 0xBA
 DISPLAY = DISPLAY_WIDTH, DISPLAY_HEIGHT, DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
+STEREO_MODE = 0x53B8
 CROP = (0x54CC, 0x54BB, 0x54DD, 0x54AA)  # left, top, right, bottom
 CHAPTERS, EDITION, EDITION_DEFAULT = 0x1043A770, 0x45B9, 0x45DB
 CHAPTER, CHAPTER_TRACK, CHAPTER_DISPLAY = 0xB6, 0x8F, 0x80
@@ -34,6 +35,8 @@ TAGS, TAG, TARGETS, TAG_TRACK_UID, SIMPLE_TAG, TAG_NAME, TAG_STRING = (
 ATTACHMENTS = 0x1941A469
 
 PIXELS, RATIO, UNKNOWN = 0, 3, 4  # DisplayUnit
+# StereoModes in which the eyes lie beside and above each other: how often the display size, that of one eye, fits in
+_EYES = {1: (2, 1), 11: (2, 1), 8: (2, 1), 9: (2, 1), 2: (1, 2), 3: (1, 2), 6: (1, 2), 7: (1, 2)}
 LIMITS = {SEEK_HEAD: 1 << 16, INFO: 1 << 20, TRACKS: 1 << 24, CHAPTERS: 1 << 20}  # larger ones are not believed
 LANGUAGE_TAG = re.compile(r"[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8}){0,8}")
 
@@ -46,7 +49,8 @@ class TrackDetails:
     language: ISO 639-2, "eng" when not written; language_bcp47 overrules it.
     default_duration: nanoseconds a frame, None when not written.
     pixels: (width, height) as coded; crop: pixels to hide at (left, top, right, bottom).
-    display: (width, height) in `display_unit`: PIXELS, RATIO, UNKNOWN or centimetres and inches (1, 2).
+    display: (width, height) in `display_unit`: PIXELS, RATIO, UNKNOWN or centimetres and inches (1, 2); of one eye.
+    stereo_mode: Matroska's number, 0 for flat pictures.
     """
 
     number: int = 0
@@ -61,6 +65,7 @@ class TrackDetails:
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)
     display: tuple[int, int] | None = None
     display_unit: int = PIXELS
+    stereo_mode: int = 0
 
     @property
     def visible(self) -> tuple[int, int]:
@@ -69,12 +74,18 @@ class TrackDetails:
         return self.pixels[0] - left - right, self.pixels[1] - top - bottom
 
     @property
+    def eyes(self) -> tuple[int, int]:
+        """How many pictures of an eye lie (beside, above) each other in one picture."""
+        return _EYES.get(self.stereo_mode, (1, 1))
+
+    @property
     def sample_aspect(self) -> Fraction | None:
         """Width of a pixel divided by its height, None when the header does not say."""
         width, height = self.visible
         if self.display is None or self.display_unit >= UNKNOWN or min(width, height, *self.display) <= 0:
             return None
-        return Fraction(self.display[0] * height, self.display[1] * width)
+        beside, above = self.eyes
+        return Fraction(self.display[0] * beside * height, self.display[1] * above * width)
 
 
 @dataclass(frozen=True)
@@ -215,7 +226,7 @@ def _read_track(content: bytes) -> TrackDetails:
     number = {i: to_uint(items[i]) for i in (TRACK_NUMBER, TRACK_UID, TRACK_TYPE, DEFAULT_DURATION) if i in items}
     bcp47 = to_text(items.get(LANGUAGE_BCP47, b""))
     video = {child.id: child.content for child in children(items.get(VIDEO, b""))}
-    picture = {i: to_uint(video[i]) for i in (PIXEL_WIDTH, PIXEL_HEIGHT, *DISPLAY, *CROP) if i in video}
+    picture = {i: to_uint(video[i]) for i in (PIXEL_WIDTH, PIXEL_HEIGHT, STEREO_MODE, *DISPLAY, *CROP) if i in video}
     left, top, right, bottom = (picture.get(i, 0) for i in CROP)
     track = TrackDetails(
         number=number.get(TRACK_NUMBER, 0),
@@ -229,6 +240,7 @@ def _read_track(content: bytes) -> TrackDetails:
         pixels=(picture.get(PIXEL_WIDTH, 0), picture.get(PIXEL_HEIGHT, 0)),
         crop=(left, top, right, bottom),
         display_unit=picture.get(DISPLAY_UNIT, PIXELS),
+        stereo_mode=picture.get(STEREO_MODE, 0),
     )
     if DISPLAY_WIDTH not in picture and DISPLAY_HEIGHT not in picture:
         return track

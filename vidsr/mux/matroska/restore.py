@@ -232,7 +232,7 @@ def _video_change(entry: ebml.Child, track: TrackDetails, patch: TrackPatch, lin
         return {}
     changes: dict[int, bytes | None] = {i: uint(i, n) if n else None for i, n in zip(matroska.CROP, crop)}
     if aspect is not None:
-        width, height, unit = display_size(cropped.visible, aspect)
+        width, height, unit = display_size(cropped.visible, aspect, track.eyes)
         changes |= {
             matroska.DISPLAY_WIDTH: uint(matroska.DISPLAY_WIDTH, width),
             matroska.DISPLAY_HEIGHT: uint(matroska.DISPLAY_HEIGHT, height),
@@ -245,10 +245,15 @@ def _video_change(entry: ebml.Child, track: TrackDetails, patch: TrackPatch, lin
     return {matroska.VIDEO: _edit(video, changes)}
 
 
-def display_size(visible: tuple[int, int], sample_aspect: Fraction) -> tuple[int, int, int]:
-    """(width, height, DisplayUnit) of exactly that aspect: pixels, never fewer, when whole ones do; else a ratio."""
+def display_size(
+    visible: tuple[int, int], sample_aspect: Fraction, eyes: tuple[int, int] = (1, 1)
+) -> tuple[int, int, int]:  # fmt: skip
+    """(width, height, DisplayUnit) of exactly that aspect: pixels, never fewer, when whole ones do; else a ratio.
+
+    eyes: see TrackDetails; the display size is that of one eye.
+    """
     wider, higher = max(Fraction(1), sample_aspect), max(Fraction(1), 1 / sample_aspect)
-    width, height = visible[0] * wider, visible[1] * higher
+    width, height = visible[0] * wider / eyes[0], visible[1] * higher / eyes[1]
     if width.denominator == height.denominator == 1:
         return int(width), int(height), matroska.PIXELS
     ratio = width / height

@@ -20,6 +20,7 @@ import av
 import cv2
 import numpy as np
 
+from vidsr.files import as_file
 from vidsr.mux.matroska import details as matroska
 from vidsr.mux.matroska import ebml
 from vidsr.mux.matroska.details import MatroskaDetails, read_details
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="pictures up to here are kept")
     options = parser.parse_args()
 
-    with av.open(str(options.clip)) as clip, av.open(str(options.output), "w", format="matroska") as result:
+    with av.open(as_file(options.clip)) as clip, av.open(as_file(options.output), "w", format="matroska") as result:
         result.metadata.update(title="Saha says: 01", DATE_RELEASED="2026", COMMENT=COMMENT)
         picture: Any = clip.streams.video[0]
         packets: list[Any] = [p for p in clip.demux(picture) if p.size]
@@ -161,7 +162,7 @@ def _latin_part(font: Path) -> bytes:
 
 def _cover(clip: Path) -> bytes:
     """A picture from the clip's middle, 320 pixels wide, as JPEG."""
-    with av.open(str(clip)) as file:
+    with av.open(as_file(clip)) as file:
         frames = list(file.decode(video=0))
     image = frames[len(frames) // 2].to_ndarray(format="bgr24")
     small = cv2.resize(image, (320, round(320 * image.shape[0] / image.shape[1])), interpolation=cv2.INTER_AREA)

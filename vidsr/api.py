@@ -36,6 +36,7 @@ from vidsr.run.job import Job, Progress
 from vidsr.run.live import claim_stdout as claim_stdout
 from vidsr.run.live import stream as stream_job
 from vidsr.run.pipeline import run as run_job
+from vidsr.run.segments import work_folder as work_folder
 from vidsr.run.stills import SUFFIXES as STILL_SUFFIXES
 from vidsr.run.stills import read_still, upscale_still, write_still
 from vidsr.source.nvcodec import decoder_missing

@@ -19,6 +19,7 @@ from av.container import InputContainer
 from av.stream import Disposition, Stream
 
 from vidsr.errors import SourceError
+from vidsr.files import as_file
 from vidsr.frames import SourceInfo, StreamInfo, Track
 
 NAMES = {"matroska": "MKV", "mp4": "MP4", "mov": "MOV"}  # of FFmpeg's muxers, for users
@@ -33,7 +34,7 @@ def open_input(path: str | Path) -> InputContainer:
             raise SourceError(f"{path}: is a folder; name the files in it")
         if path.stat().st_size == 0:
             raise SourceError(f"{path}: is empty (0 bytes); copy or download it again")
-        return av.open(str(path))
+        return av.open(as_file(path), metadata_errors="surrogateescape")
     except FileNotFoundError as error:
         raise SourceError(f"{path}: no such file") from error
     except PermissionError as error:
@@ -78,8 +79,9 @@ def packets(
                 on_error(error)
             if failures == STUCK_AFTER:
                 reason = getattr(error, "strerror", None) or error
+                path = container.name.removeprefix(as_file(""))
                 raise SourceError(
-                    f"{container.name}: cannot be read to its end, {failures} errors follow each other ({reason}); "
+                    f"{path}: cannot be read to its end, {failures} errors follow each other ({reason}); "
                     "copy or download it again, or remux it"
                 ) from error
 

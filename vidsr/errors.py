@@ -17,12 +17,16 @@ A message is one line that names the file and says what to do. `assert` is for o
 from __future__ import annotations
 
 import re
+from unicodedata import category
 
 
 class VidsrError(Exception):
     """Base of all errors a user can meet; ``str(error)`` is one line, fit to print."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class UsageError(VidsrError):
@@ -59,6 +63,13 @@ class VerifyError(VidsrError):
 
 class Cancelled(VidsrError):
     pass
+
+
+def one_line(text: str) -> str:
+    """`text` as it prints in one line in any terminal: file names may hold line ends, control characters and bytes that
+    are no text at all, which become escapes."""
+    escaped = ("Cc", "Cs", "Zl", "Zp")  # controls, bytes that are no text, and what ends lines and paragraphs
+    return "".join(c.encode("unicode_escape").decode() if category(c) in escaped else c for c in text)
 
 
 def first_line(error: object) -> str:

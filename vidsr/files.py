@@ -11,6 +11,25 @@ import os
 import secrets
 from pathlib import Path
 
+NAME_BYTES = 255  # of a file's name at most, on nearly every file system
+
+
+def as_file(path: str | Path) -> str:
+    """`path` as FFmpeg opens a file of that name whatever is in it: `Re:Zero.mkv` alone would be a protocol `Re`."""
+    return f"file:{path}"
+
+
+def fit_name(stem: str, suffix: str) -> str:
+    """`stem` + `suffix`; a name too long for a file loses the end of its stem to a mark made from the whole, so that
+    two such names stay two."""
+    whole = stem + suffix
+    if len(os.fsencode(whole)) <= NAME_BYTES:
+        return whole
+    suffix = f"~{hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]}{suffix}"
+    while stem and len(os.fsencode(stem + suffix)) > NAME_BYTES:
+        stem = stem[:-1]
+    return stem + suffix
+
 
 def write_whole(
     path: Path, *parts: bytes | bytearray | memoryview, mode: int = 0o666, replace: bool = True

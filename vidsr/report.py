@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from threading import Lock
 
+from vidsr.errors import one_line
+
 
 class Report:
     """Collects the lines and counts of one run; stages of different threads write into it.
@@ -27,6 +29,7 @@ class Report:
 
     def warn(self, line: str) -> None:
         """Tell the user now, and again in the report at the end."""
+        line = one_line(line)
         with self._lock:
             if line in self.lines:
                 return

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from vidsr.errors import SourceError
+from vidsr.files import as_file
 from vidsr.frames import ColorSpec, Frame, PixelFormat, StreamInfo
 
 DEMO = Path(__file__).parents[2] / "demo" / "episode.mkv"
@@ -200,7 +201,7 @@ def encode(
     """Frames of PyAV's, all of one size and layout, into `path`. tags: colorspace, primaries, transfer, range."""
     import av
 
-    with av.open(str(path), "w") as container:
+    with av.open(as_file(path), "w") as container:
         stream: Any = container.add_stream(encoder, rate=rate, options=options)
         context = stream.codec_context
         context.thread_count = threads or context.thread_count

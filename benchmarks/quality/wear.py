@@ -19,6 +19,7 @@ from benchmarks.common.material import SCALE
 from benchmarks.common.pictures import encode
 from benchmarks.quality.subjects import folder_stills, pack_stills
 from vidsr.errors import SourceError, UsageError
+from vidsr.files import as_file
 from vidsr.run.stills import read_still
 
 RATE = Fraction(24000, 1001)
@@ -143,7 +144,7 @@ def save_worn(path: Path, views: Sequence[np.ndarray], worn: Wear) -> None:
         kept = Path(folder) / "kept.mkv"
         for encoder, filters in worn.passes:
             _encode(kept, now, encoder)
-            with av.open(str(kept)) as container:
+            with av.open(as_file(kept)) as container:
                 decoded = list(container.decode(video=0))
             now = list(_filtered(decoded, filters.format(w=width, h=height) + ",format=yuv420p"))
     _encode(path, now, worn.last)

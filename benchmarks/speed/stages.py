@@ -27,6 +27,7 @@ from benchmarks.speed.measure import in_turns
 from vidsr.backends import open_backend
 from vidsr.backends.cpu import TorchBackend
 from vidsr.choose.prepare import Options, prepare
+from vidsr.files import as_file
 from vidsr.frames import Frame, FrameBatch
 from vidsr.models.base import Generator
 from vidsr.report import Report
@@ -142,7 +143,7 @@ def measure_memory(minutes: float, folder: Path) -> dict[str, Any]:
 
 def write_long_clip(path: Path, minutes: float) -> None:
     """A 720x480 clip with sound and a keyframe every ten seconds; the picture moves a little, as anime does."""
-    with av.open(str(path), "w") as container:
+    with av.open(as_file(path), "w") as container:
         video: Any = container.add_stream("libx264", rate=24, options={"preset": "ultrafast", "crf": "28", "g": "240"})
         video.width, video.height, video.pix_fmt = 720, 480, "yuv420p"
         audio: Any = container.add_stream("aac", rate=48000)

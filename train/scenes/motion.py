@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from train.scenes.style import Dice
+from vidsr.files import as_file
 
 KINDS = ("hold", "mouth", "pan", "pull", "slide", "shake", "roll")
 _ON = 3  # frames that a mouth stays as it is
@@ -95,7 +96,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray]) -> None:
     """[H, W, 3] uint8 RGB frames -> a Matroska file: FFV1, 24 frames a second, 4:4:4 BT.709 of limited range."""
     import av
 
-    with av.open(str(path), "w", format="matroska") as file:
+    with av.open(as_file(path), "w", format="matroska") as file:
         stream = file.add_stream("ffv1", rate=Fraction(24), options={"level": "3"})
         stream.pix_fmt, stream.thread_count = "yuv444p", 1
         context = stream.codec_context

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vidsr.choose.options import Options
 from vidsr.errors import OutputError, UsageError, VidsrError
+from vidsr.files import NAME_BYTES, fit_name
 from vidsr.mux.keep import STDOUT, default_suffix
 from vidsr.run.stills import SUFFIXES as STILLS
 
@@ -21,12 +22,14 @@ def is_still(path: Path) -> bool:
 def default_output(source: Path, scale: int) -> Path:
     """`episode.mkv` -> `episode.4x.mkv` beside it; a container that is not written becomes .mkv."""
     suffix = source.suffix.lower() if is_still(source) else default_suffix(source)
-    return source.with_name(f"{source.stem}.{scale}x{suffix}")
+    return source.with_name(fit_name(source.stem, f".{scale}x{suffix}"))
 
 
 def check_output(source: Path, output: Path, overwrite: bool) -> None:
     """UsageError or OutputError when `output` is the source, exists already, or lies where nothing can be written."""
     folder = output.parent
+    if len(os.fsencode(output.name)) > NAME_BYTES:
+        raise UsageError(f"{output}: a file's name has {NAME_BYTES} bytes at most; choose a shorter one with -o")
     if not folder.is_dir():
         raise OutputError(f"{folder}: no such folder to write into; create it first")
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -41,7 +41,13 @@ class Seconds(click.ParamType):
         return hours * 3600 + minutes * 60 + seconds
 
 
-@click.group(cls=DefaultGroup, default="upscale", default_if_no_args=False, context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(DefaultGroup):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """`vidsr -- -dash.mkv`: what the group would take the mark from is the default command's."""
+        return super().parse_args(ctx, ["upscale", *args] if args[:1] == ["--"] else args)
+
+
+@click.group(cls=_Commands, default="upscale", default_if_no_args=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(vidsr.__version__, prog_name="vidsr")
 @click.pass_context
 def main(context: click.Context) -> None:
@@ -142,7 +148,7 @@ def _upscale_episode(
 ) -> None:  # fmt: skip
     plan = api.plan_with(path, options, screen.warn, screen.say)
     again = shlex.join(("vidsr", *(word for word in sys.argv[1:] if word != "--restart")))
-    signals.kept = f"; finished segments are kept in {plan.output}.vidsr. Go on with the same command: {again}"
+    signals.kept = f"; finished segments are kept in {api.work_folder(plan.output)}. Go on with the same command: {again}"
     with screen.progress(path.name) as show:
         result = plan.run(progress=show, opened=screen.say)
     for what, number in sorted(result.counts.items()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vidsr.api import Keep, ModelInfo, SourceInfo, hdr10_codecs
 from vidsr.api import Progress as Where
+from vidsr.errors import one_line
 
 PLAIN_LINE_SECONDS = 10.0
 SOURCES = {"none": "clean sources", "video": "compressed sources", "worn": "worn sources"}
@@ -31,15 +33,16 @@ class Console:
 
     def say(self, line: str) -> None:
         if not self.quiet:
-            self.rich.print(escape(line))
+            self.rich.print(escape(one_line(line)))
 
     def warn(self, line: str) -> None:
-        self.rich.print(f"note: {escape(line)}")
+        self.rich.print(f"note: {escape(one_line(line))}")
 
     def result(self, path: Path) -> None:
         if not self.quiet:
-            sys.stdout.write(f"{path}\n")
             sys.stdout.flush()
+            sys.stdout.buffer.write(os.fsencode(path) + b"\n")  # a name need not be text
+            sys.stdout.buffer.flush()
 
     def close(self) -> None:
         """Take the progress bar down, from anywhere."""
@@ -56,7 +59,7 @@ class Console:
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"),
                        TextColumn("{task.fields[state]}"), TimeRemainingColumn())  # fmt: skip
             self._bar = Progress(*columns, console=self.rich, speed_estimate_period=60)
-            task = self._bar.add_task(escape(name), total=None, state="planning")
+            task = self._bar.add_task(escape(one_line(name)), total=None, state="planning")
             meter = _Meter()
 
             def show(where: Where) -> None:
@@ -120,7 +123,7 @@ def print_source(info: SourceInfo) -> None:
     """`vidsr probe`: the video and its colour."""
     video, color = info.video, info.video.color
     length = "length unknown" if info.duration is None else clock(info.duration)
-    print(f"{info.path}: {info.container}, {length}")
+    print(one_line(f"{info.path}: {info.container}, {length}"))
     shape = "" if video.sample_aspect == 1 else f", pixel shape {video.sample_aspect}"
     turned = ", rotated by the container" if video.display_matrix else ""
     print(f"  video #{video.index}: {video.codec} {video.width}x{video.height} {video.pixel_format}, "
@@ -145,7 +148,7 @@ def print_keep(info: SourceInfo, keep: Keep, target: Path) -> None:
         if track.index == info.video.index:
             continue
         lost = track in keep.dropped
-        print(f"  {track}: {f'cannot live in {target.suffix}: --drop {track.index}' if lost else 'kept'}")
+        print(one_line(f"  {track}: {f'cannot live in {target.suffix}: --drop {track.index}' if lost else 'kept'}"))
     if info.chapters:
         print(f"  {info.chapters} chapters: kept")
 

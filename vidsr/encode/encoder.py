@@ -16,7 +16,7 @@ import numpy as np
 from vidsr.encode.codecs import CODECS
 from vidsr.encode.stall import Stalled, Watched
 from vidsr.errors import EncoderStalled, OutputError
-from vidsr.files import publish, write_failure
+from vidsr.files import as_file, publish, write_failure
 from vidsr.frames import ColorSpec, Frame, PixelFormat
 from vidsr.machine import cores
 
@@ -151,7 +151,7 @@ class _Writer:
     def write(self, frame: Frame) -> None:
         if self.container is None:
             height, width = frame.planes[0].shape
-            target = self.path if isinstance(self.path, Discarded) else str(self.path)
+            target = self.path if isinstance(self.path, Discarded) else as_file(self.path)
             self.container = av.open(target, "w", format="matroska")
             settings, *described = self.encoder_arguments
             self.encoder = Encoder(self.container, settings, width, height, *described)

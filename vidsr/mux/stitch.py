@@ -12,7 +12,7 @@ from av.container import InputContainer, OutputContainer
 
 from vidsr.container import open_input, packets
 from vidsr.errors import OutputError
-from vidsr.files import write_failure
+from vidsr.files import as_file, write_failure
 from vidsr.frames import SourceInfo, StreamInfo, TimeRange
 from vidsr.mux.copies import add_streams, copied_packets, lost_details, muxer_options, set_chapters, when
 from vidsr.mux.keep import Keep
@@ -31,7 +31,10 @@ def stitch(
     try:
         with open_input(info.path) as source, open_input(videos[0]) as template:
             options = muxer_options(info, keep)
-            with av.open(str(partial), "w", format=keep.container, container_options=options) as result:
+            with av.open(
+                as_file(partial), "w", format=keep.container, container_options=options,
+                metadata_errors="surrogateescape",
+            ) as result:  # fmt: skip
                 shift = _shift(info, pts, span)
                 video = template.streams.video[0]
                 mapping = add_streams(

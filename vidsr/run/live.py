@@ -304,7 +304,7 @@ class _Sink:
 @contextmanager
 def _matroska(sink: _Sink, options: dict[str, str]) -> Iterator[OutputContainer]:
     """A Matroska stream into `sink`. After an error it ends with what was given to it."""
-    result = av.open(sink, "w", format="matroska", container_options=options)
+    result = av.open(sink, "w", format="matroska", container_options=options, metadata_errors="surrogateescape")
     try:
         yield result
     except BaseException:

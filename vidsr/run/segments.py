@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from vidsr.container import Clock, discard_others, open_input, packets, read_clock
 from vidsr.errors import OutputError, ResumeError, SourceError
-from vidsr.files import file_sha256, write_failure, write_whole
+from vidsr.files import file_sha256, fit_name, write_failure, write_whole
 from vidsr.frames import SourceInfo, TimeRange
 
 PLAN_VERSION = 2
@@ -161,11 +161,16 @@ def _identity(path: Path) -> dict[str, Any]:
     return {"name": path.name, "size": path.stat().st_size, "sha256": file_sha256(path)}
 
 
+def work_folder(output: Path) -> Path:
+    """The folder of the run that makes `output`: OUTPUT.vidsr/, or a shorter name where that is none."""
+    return output.with_name(fit_name(output.name, ".vidsr"))
+
+
 class Workspace:
     """The folder OUTPUT.vidsr/ of one run; one process at a time."""
 
     def __init__(self, output: Path) -> None:
-        self.path = output.with_name(output.name + ".vidsr")
+        self.path = work_folder(output)
         self._lock: FileLock | None = None
 
     def open(self) -> None:

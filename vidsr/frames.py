@@ -172,6 +172,18 @@ class Track:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A stretch of a video whose pictures are alike, from pts `start` on, which is a keyframe's. The rest: see
+    StreamInfo."""
+
+    start: int
+    width: int
+    height: int
+    pixel_format: str
+    sample_aspect: Fraction
+
+
+@dataclass(frozen=True)
 class StreamInfo:
     """The video stream to upscale.
 
@@ -180,6 +192,9 @@ class StreamInfo:
     sample_aspect: width over height of a pixel, 1 when the source says nothing. display_matrix: the nine integers of
     the container's rotation, or None. monotonic: False when timestamps come out of order (AVI with B-frames).
     lost: what only lives inside the coded pictures and cannot survive a new encode, one phrase each.
+    coded_aspect: what the codec says where the pixels have `sample_aspect`; containers may know better.
+    parts: none where all pictures are alike as far as known; else what they are, and are not to the stages: those get
+    all of them as the rest of this says, see source.changes.
     stereo: where the two eyes of stereo 3D lie, in Matroska's words ("left_right", "top_bottom", …); None: it is flat.
     """
 
@@ -199,6 +214,8 @@ class StreamInfo:
     monotonic: bool = True
     lost: tuple[str, ...] = ()
     stereo: str | None = None
+    coded_aspect: Fraction = Fraction(1)
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)

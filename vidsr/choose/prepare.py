@@ -20,7 +20,7 @@ from vidsr.container import NAMES, open_input
 from vidsr.encode.codecs import CODECS, choose_codec, find_codec, hdr10_codecs
 from vidsr.encode.codecs.base import Codec
 from vidsr.encode.encoder import EncodeSettings, default_threads
-from vidsr.errors import BackendError, SourceError, UsageError
+from vidsr.errors import BackendError, UsageError
 from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, StreamInfo, TimeRange
 from vidsr.machine import cores, free_memory
 from vidsr.models.checkpoint import model_scale, weights_sha256
@@ -28,12 +28,14 @@ from vidsr.mux.keep import STDOUT, Keep, choose_tracks, output_format
 from vidsr.report import Report
 from vidsr.reuse.stillness import Stillness, choose_noise
 from vidsr.run.job import Job
+from vidsr.source.changes import look_through
 from vidsr.source.colorspec import result_color
 from vidsr.source.decode import ONE_THREAD_SAMPLES, decode, gpu_missing
 from vidsr.source.nvcodec import decoder_missing
 from vidsr.source.probe import probe
 
 MOST_JOBS = 8  # chosen unasked
+PARTS_SAID = 6  # of a video that changes
 LIVE_WINDOW = 6  # frames that a stream looks ahead: a player waits for them
 SAMPLED = 24  # frames that follow each other, to find out what counts as still
 FRAMES_HELD = 80  # of the result by a segment at work: about 70 in the encoder, which looks ahead, the rest before it
@@ -100,6 +102,13 @@ def decide(
     if options.codec is not None:
         find_codec(options.codec)
     info = probe(source)
+    if options.output != STDOUT:
+        info = look_through(info, span)
+    elif "mpeg" in info.container:  # who watches does not wait until the whole file has been read
+        report.warn(
+            f"{source.name}: is not looked through before it is streamed: pictures that change are fitted into "
+            f"{info.video.width}x{info.video.height}"
+        )
     scale = choose_scale(options, info.video.height)
     output = options.output or default_output(source, scale)
     output_format(output)  # refuses a suffix that is not written, before anything else is said of it
@@ -158,6 +167,8 @@ def decide(
         "codec": codec.name, "encoder_options": dict(settings.options), "pixel_format": format.name,
         "color": asdict(color), "start": span.start, "end": span.end,
     }  # fmt: skip
+    if video.parts:
+        remembered["fitted into"] = [video.width, video.height, video.pixel_format, str(video.sample_aspect)]
     return replace(job, backend=spec, settings=remembered), outlook
 
 
@@ -180,10 +191,7 @@ def choose_reuse(
             frames = decode(
                 info.path, info.video, place.start, place.end, place.seek, Report(), container=container
             )  # fmt: skip
-            try:
-                looked_at.append(list(islice(frames, SAMPLED)))
-            except SourceError:  # the picture changes its size there, which may be outside the part asked for
-                continue
+            looked_at.append(list(islice(frames, SAMPLED)))
     video = info.video
     found = Stillness(choose_noise(looked_at, video.format), grain=grain)
     return found.fitting(video.width, video.height, video.format)
@@ -285,6 +293,22 @@ def announce_container(info: SourceInfo, keep: Keep, report: Report) -> None:
         report.warn(f"{info.path.name}: MKV rounds its timestamps to milliseconds; .mp4 would keep them exactly")
 
 
+def _changes(video: StreamInfo) -> str:
+    """Where its pictures change, and what becomes of them."""
+    begin, said = video.parts[0].start, []
+    for part in video.parts[:PARTS_SAID]:
+        shape = "" if part.sample_aspect == 1 else f" (pixel shape {part.sample_aspect})"
+        format = "" if part.pixel_format == video.pixel_format else f" {part.pixel_format}"
+        at = f" from {float((part.start - begin) * video.time_base):.1f} s" if part.start != begin else ""
+        said.append(f"{part.width}x{part.height}{shape}{format}{at}")
+    more = f" and {len(video.parts) - PARTS_SAID} more changes" if len(video.parts) > PARTS_SAID else ""
+    shape = "" if video.sample_aspect == 1 else f" (pixel shape {video.sample_aspect})"
+    return (
+        f"its pictures change: {', '.join(said)}{more}; all are fitted into {video.width}x{video.height}{shape} before "
+        "they are enlarged, with black bars where their shape is another"
+    )
+
+
 def _announce(info: SourceInfo, report: Report) -> None:
     """Say what was assumed and what cannot be kept whatever the container, before hours go into it."""
     if info.video.color.assumed:
@@ -294,6 +318,8 @@ def _announce(info: SourceInfo, report: Report) -> None:
             f"{info.path.name}: its timestamps come out of order; pictures keep the order they decode in, and "
             "the whole file is one segment: a stopped run starts over"
         )
+    if info.video.parts:
+        report.warn(f"{info.path.name}: {_changes(info.video)}")
     for what in info.video.lost:
         report.warn(f"{info.path.name}: {what} cannot be carried over and will be missing")
     if info.video.interlaced:

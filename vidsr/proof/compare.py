@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ BLOCK = 16
 class Comparison:
     """What `compared` pictures show.
 
-    psnr, worst: of luma, dB, over all of them and of the worst.
+    psnr, worst: of luma, dB, over all of them and of the worst. part: over those of that part of a source whose
+    pictures change which is worst, see StreamInfo.parts.
     shift: how far the mean of each plane moves, levels of 255: absolute, over squares of about BLOCK samples, so that
     colours that move apart do not cancel out while new detail does.
     """
@@ -35,6 +37,7 @@ class Comparison:
     compared: int
     psnr: float
     worst: float
+    part: float
     shift: tuple[float, ...]
 
 
@@ -45,14 +48,18 @@ def compare_pictures(before: SourceInfo, after: SourceInfo, old: Clock, new: Clo
     """
     total = np.zeros(3)
     worst, squared, compared = 99.0, 0.0, 0
+    starts = [part.start for part in before.video.parts]
+    errors: dict[int, list[float]] = {}
     for small, large in _pairs(before, after, old, new):
         a = _planes8(small, before.video.format)
         b = _planes8(large, after.video.format, [plane.shape for plane in a])
         total[: len(a)] += [_moved(x, y) for x, y in zip(a, b)]
         error = float(((a[0] - b[0]) ** 2).mean())
+        errors.setdefault(bisect_right(starts, small.pts), []).append(error)
         squared, compared, worst = squared + error, compared + 1, min(worst, _psnr(error))
     shift = tuple(float(value) for value in total / max(1, compared))
-    return Comparison(compared, _psnr(squared / max(1, compared)), worst, shift)
+    part = min((_psnr(sum(found) / len(found)) for found in errors.values()), default=99.0)
+    return Comparison(compared, _psnr(squared / max(1, compared)), worst, part, shift)
 
 
 def _pairs(before: SourceInfo, after: SourceInfo, old: Clock, new: Clock) -> Iterator[tuple[Frame, Frame]]:
@@ -67,7 +74,10 @@ def _pairs(before: SourceInfo, after: SourceInfo, old: Clock, new: Clock) -> Ite
     rank = {pts: index for index, pts in enumerate(new.pts)}
     keys = [key for key in new.keyframes if key in rank]
     with open_input(before.path) as source, open_input(after.path) as result:
-        for key in keys[:: max(1, len(keys) // (PICTURES // 2))]:
+        chosen = set(keys[:: max(1, len(keys) // (PICTURES // 2))])
+        for part in before.video.parts:  # and the first keyframe in each, as far as one is there
+            chosen.add(next((key for key in keys if old.pts[rank[key]] >= part.start), keys[-1]))
+        for key in sorted(chosen):
             # The keyframe itself and one that is predicted from it.
             start = old.pts[rank[key]]
             earlier = [k for k in old.keyframes if k <= start]

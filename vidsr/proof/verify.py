@@ -12,6 +12,7 @@ from vidsr.proof.check import Proof as Proof
 from vidsr.proof.times import check_times
 from vidsr.proof.tracks import check_tracks, check_whole
 from vidsr.proof.video import check_pictures, check_size, check_tags
+from vidsr.source.changes import look_through
 from vidsr.source.probe import probe
 
 
@@ -24,7 +25,7 @@ def verify(
     scale: expected enlargement; None takes what the sizes say. dropped: indices of source tracks that may be missing;
     None: those that the result's container cannot hold. SourceError when either file is no video.
     """
-    before, after = probe(source), probe(result)
+    before, after = look_through(probe(source), span), look_through(probe(result))
     checks = [check_size(before.video, after.video, scale)]
     timing, old, new = check_times(before, after, span)
     checks += timing

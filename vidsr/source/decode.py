@@ -13,9 +13,9 @@ import numpy as np
 from av.container import InputContainer
 
 from vidsr.container import discard_others, open_input, packets, use_one_thread
-from vidsr.errors import SourceError
 from vidsr.frames import Frame, PixelFormat, StreamInfo
 from vidsr.report import Report
+from vidsr.source.changes import Shapes, fitted, is_other
 from vidsr.source.nvcodec import decoder_missing, gpu_decoder
 
 # Up to this many luma samples a picture decodes at over a thousand a second on one core: a GPU has nothing to save,
@@ -65,6 +65,8 @@ def gpu_missing(path: Path, video: StreamInfo) -> str | None:
     NVDEC tells nobody of damage inside a picture: what it cannot read it conceals.
     """
     format = video.format
+    if video.parts:
+        return "its pictures change in mid-stream"
     if format.family != "yuv" or format.bits > 10 or format.chroma_shift != (1, 1):
         return f"{format.name} is not decoded on GPUs"
     if video.width % 2 or video.height % 2:
@@ -144,6 +146,7 @@ def _decode(
         decoder = _gpu_decoder(stream, video) if on_gpu else stream
         discard_others(container, stream)
         last: int | None = None
+        shapes = Shapes(video)
         for packet in packets(container, [stream], damaged):
             try:
                 decoded = decoder.decode(packet)
@@ -151,18 +154,20 @@ def _decode(
                 if inside(packet.pts):
                     damaged(error)
                 continue
+            shapes.note(packet, stream.codec_context)
             for picture in decoded:
                 if picture.pts is None:
                     report.count("frames without a timestamp, placed after the one before them")
                     picture.pts = 0 if last is None else last + max(1, round(1 / (video.rate * video.time_base)))
                 last = picture.pts
-                try:
-                    planes = _planes(path, video, picture)
-                except SourceError as error:  # also of a crop that GPU frames keep
-                    if on_gpu:
-                        raise _GpuError(str(error)) from error
-                    raise
-                yield Frame(planes, picture.pts, picture.duration or 0, bool(picture.is_corrupt))
+                given = picture
+                if is_other(picture, aspect := shapes.of(picture), video):
+                    if on_gpu:  # also of a crop that GPU frames keep
+                        raise _GpuError(f"its pictures are not all {video.width}x{video.height}")
+                    if not video.parts and inside(picture.pts):
+                        report.count(f"pictures of another size or shape, fitted into {video.width}x{video.height}")
+                    given = fitted(picture, aspect, video)
+                yield Frame(_planes(video, given), picture.pts, picture.duration or 0, bool(picture.is_corrupt))
 
 
 def _go_to(container: InputContainer, video: StreamInfo, place: int | None) -> bool:
@@ -188,13 +193,8 @@ def _gpu_decoder(stream: Any, video: StreamInfo) -> Any:
         raise _GpuError(getattr(error, "strerror", None) or str(error)) from error
 
 
-def _planes(path: Path, video: StreamInfo, picture: Any) -> tuple[np.ndarray, ...]:
+def _planes(video: StreamInfo, picture: Any) -> tuple[np.ndarray, ...]:
     """Views of the decoder's own memory; each view keeps its frame alive."""
-    if (picture.width, picture.height) != (video.width, video.height):
-        raise SourceError(
-            f"{path}: the picture changes from {video.width}x{video.height} to {picture.width}x{picture.height} at "
-            f"{float(picture.pts * video.time_base):.3f} s; cut it there with --start and --duration"
-        )
     name, dtype = picture.format.name, video.format.dtype
     shapes = video.format.plane_shapes(picture.width, picture.height)
     if _GPU_LAYOUTS.get(name) == video.format:

@@ -112,7 +112,7 @@ def _look(container: InputContainer, stream: Any) -> _Sample:
             damaged(error)
             continue
         for frame in frames:
-            for name, data in _side_data(frame):
+            for name, data in side_data_of(frame):
                 sample.side_data.setdefault(name, data)
             sample.frames.append(frame)
         if len(sample.frames) >= FRAMES_LOOKED_AT or (sample.damaged > 200 and not sample.frames):
@@ -120,7 +120,12 @@ def _look(container: InputContainer, stream: Any) -> _Sample:
     return sample
 
 
-def _side_data(frame: Any) -> list[tuple[str, bytes]]:
+def lost_phrases(frame: Any) -> set[str]:
+    """What this picture carries that cannot survive a new encode, a phrase each."""
+    return {_LOST[name] for name, _ in side_data_of(frame) if name in _LOST}
+
+
+def side_data_of(frame: Any) -> list[tuple[str, bytes]]:
     """(name, bytes) of a frame's side data; PyAV raises on kinds newer than itself, which we do not need."""
     found = []
     try:
@@ -139,12 +144,12 @@ def _describe(path: Path, stream: Any, sample: _Sample) -> StreamInfo:
     time_base = Fraction(stream.time_base)
     working = working_format(path, first.format.name)
     color = resolve_color(
-        first.width, first.height, _code(first.colorspace, context.colorspace),
-        _code(first.color_primaries, context.color_primaries), _code(first.color_trc, context.color_trc),
+        first.width, first.height, first_code(first.colorspace, context.colorspace),
+        first_code(first.color_primaries, context.color_primaries), first_code(first.color_trc, context.color_trc),
         int(first.color_range) or int(context.color_range), first.format.name, context.name,
     )  # fmt: skip
     matrix = sample.side_data.get("DISPLAYMATRIX")
-    lost = {_LOST[name] for name in sample.side_data if name in _LOST}
+    lost = {phrase for frame in sample.frames for phrase in lost_phrases(frame)}
     stereo, unseen = stereo_layout(stream.metadata, sample.side_data.get("STEREO3D"), context.extradata)
     lost |= {unseen} if unseen else set()
     return StreamInfo(
@@ -158,6 +163,7 @@ def _describe(path: Path, stream: Any, sample: _Sample) -> StreamInfo:
         time_base=time_base,
         rate=_sane_rate(stream, steps, time_base),
         sample_aspect=Fraction(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1),
+        coded_aspect=Fraction(context.sample_aspect_ratio or 1),
         display_matrix=struct.unpack("<9i", matrix[:36]) if matrix and len(matrix) >= 36 else None,
         hdr=_hdr(sample.side_data),
         interlaced=any(frame.interlaced_frame for frame in sample.frames),
@@ -167,7 +173,7 @@ def _describe(path: Path, stream: Any, sample: _Sample) -> StreamInfo:
     )
 
 
-def _code(*values: int) -> int:
+def first_code(*values: int) -> int:
     """The first H.273 code that says something; 2 ("unspecified") otherwise."""
     return next((int(value) for value in values if int(value) != 2), 2)
 

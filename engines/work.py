@@ -11,7 +11,8 @@ from pathlib import Path
 from vidsr.backends.base import BackendSpec
 from vidsr.choose.model import family_member
 from vidsr.choose.options import Options
-from vidsr.choose.prepare import choose_scale, prepare
+from vidsr.choose.prepare import prepare
+from vidsr.choose.size import choose_scale
 from vidsr.errors import UsageError
 from vidsr.frames import PixelFormat
 from vidsr.report import Report

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Unpack
 
@@ -12,33 +13,36 @@ from vidsr.backends import BACKENDS as BACKENDS
 from vidsr.backends import available_backends, backend_kind, open_backend
 from vidsr.backends.base import Backend, BackendSpec
 from vidsr.choose.model import FAMILY as FAMILY
-from vidsr.choose.model import Outlook
+from vidsr.choose.model import Outlook, natively
 from vidsr.choose.options import LEAST_TILE as LEAST_TILE
-from vidsr.choose.options import Choices, Options
+from vidsr.choose.options import Choices, Expected, Options
 from vidsr.choose.options import is_number as is_number
-from vidsr.choose.prepare import announce_container, check_container, choose_scale, decide, make_spec
+from vidsr.choose.prepare import announce_container, check_container, decide, make_spec
+from vidsr.choose.size import choose_size, expected_shape
+from vidsr.choose.size import size_name as size_name
 from vidsr.choose.targets import check_output, check_stream, default_output, is_still
 from vidsr.choose.targets import targets as targets
 from vidsr.encode.codecs import AUTO as AUTO_CODECS  # noqa: F401
 from vidsr.encode.codecs import CODECS as CODECS
 from vidsr.encode.codecs import hdr10_codecs as hdr10_codecs
 from vidsr.errors import BackendError, UsageError
-from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, Track
+from vidsr.frames import ColorSpec, PixelFormat, Shape, SourceInfo, Track
 from vidsr.machine import keep_memory as keep_memory
 from vidsr.models import checkpoint
 from vidsr.models.checkpoint import ModelInfo
 from vidsr.mux.keep import DROP_WORDS as DROP_WORDS
 from vidsr.mux.keep import STDOUT, Keep, choose_tracks, default_suffix, output_format
-from vidsr.proof.verify import Proof
-from vidsr.proof.verify import verify as verify_files
+from vidsr.proof.verify import Proof, compare
 from vidsr.report import Report
+from vidsr.run.finish import finished_still
 from vidsr.run.job import Job, Progress
 from vidsr.run.live import claim_stdout as claim_stdout
 from vidsr.run.live import stream as stream_job
 from vidsr.run.pipeline import run as run_job
 from vidsr.run.segments import work_folder as work_folder
 from vidsr.run.stills import SUFFIXES as STILL_SUFFIXES
-from vidsr.run.stills import read_still, upscale_still, write_still
+from vidsr.run.stills import read_still, still_format, upscale_still, write_still
+from vidsr.source.changes import look_through
 from vidsr.source.nvcodec import decoder_missing
 from vidsr.source.probe import probe as probe_file
 
@@ -55,7 +59,8 @@ def plan(
 ) -> Plan:  # fmt: skip
     """Make every choice for upscaling `path`, and measure for some seconds what to expect. Writes no file.
 
-    output: the result; None: beside the source, `episode.4x.mkv`; its container decides what can be kept.
+    output: the result; None: beside the source, `episode.4x.mkv`, with `height=1080` `episode.1080p.mkv`; its container
+    decides what can be kept.
     choices: the fields of Options; what is left out is chosen for the source and the machine.
     told: called with each line worth knowing as it comes up; they are in the plan, too.
     UsageError for choices that do not fit the source or each other, SourceError, OutputError, ModelError, BackendError.
@@ -106,8 +111,7 @@ class Plan:
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) of the result, pixels."""
-        scale, video = self.job.backend.scale, self.source.video
-        return video.width * scale, video.height * scale
+        return self.job.result.width, self.job.result.height
 
     @property
     def model(self) -> str:
@@ -251,8 +255,9 @@ def upscale_picture(
 def upscale_picture_with(path: Path, options: Options, told: Told | None = None) -> Path:
     """`upscale_picture` with `options` made before."""
     picture, metadata = read_still(path)
-    scale = choose_scale(options, picture.shape[0])
-    output = options.output or default_output(path, scale)
+    rows, columns = picture.shape[:2]
+    scale, shape = choose_size(options, Shape(columns, rows, Fraction(1)), still_format(picture))
+    output = options.output or default_output(path, size_name(options))
     if not is_still(output):
         raise UsageError(f"{output}: a picture's result is a picture: end it in {', '.join(STILL_SUFFIXES)}")
     check_output(path, output, options.overwrite)
@@ -262,9 +267,11 @@ def upscale_picture_with(path: Path, options: Options, told: Told | None = None)
         tell(f"{path.name}: --compile is left out, which takes longer than a single picture")
 
     def spec(format: PixelFormat, color: ColorSpec) -> BackendSpec:
-        return make_spec(replace(options, compile=False), scale, format, color, format, color)
+        return natively(make_spec(replace(options, compile=False), scale, format, color, format, color), shape)
 
     large = upscale_still(picture, spec, lambda wanted: open_backend(wanted, tell))
+    if shape is not None:
+        large = finished_still(large, shape)
     write_still(output, large, metadata, options.overwrite)
     return output
 
@@ -279,16 +286,17 @@ def stream(
 
 
 def verify(
-    source: str | Path, result: str | Path, *, scale: int | None = None, dropped: set[int] | None = None,
-    start: float = 0.0, duration: float | None = None,
+    source: str | Path, result: str | Path, *, dropped: set[int] | None = None, **choices: Unpack[Expected]
 ) -> Proof:  # fmt: skip
     """Prove that `result` is `source`, enlarged, with nothing else touched, down to packets, tags and pictures.
 
-    scale: expected; None takes what the sizes say. dropped: source tracks that may be missing; None: those that the
-    result's container cannot hold. start, duration: seconds, the part that was upscaled.
+    dropped: source tracks that may be missing; None: those that the result's container cannot hold. choices: those of
+    Options that the result was made with; without any of a size, every larger one of the same shape is right.
     """
-    part = Options(start=start, duration=duration)  # which checks them
-    return verify_files(Path(source), Path(result), scale, dropped, part.span)
+    options = Options(**choices)  # which checks them
+    before, after = look_through(probe(source), options.span), look_through(probe_file(result))
+    shape = expected_shape(options, before.video.shape, after.video.format, before.video.turned)
+    return compare(before, after, shape, dropped, options.span)
 
 
 def installed_models() -> list[ModelInfo]:

@@ -6,7 +6,7 @@ Frames hold planes, never RGB pixels that swscale made: the way from YUV to the 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -184,14 +184,42 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Crop:
+    """A part of a picture: `width` x `height` luma samples from column `x` and row `y` on."""
+
+    width: int
+    height: int
+    x: int
+    y: int
+
+    def __str__(self) -> str:
+        return f"{self.width}:{self.height}:{self.x}:{self.y}"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What pictures become: `width` x `height` pixels, each `sample_aspect` times as wide as high."""
+
+    width: int
+    height: int
+    sample_aspect: Fraction
+
+    def least_scale(self, source: Shape) -> int:
+        """How many times as large, 2 at the least, `source` has to be made for it never to be enlarged afterwards."""
+        return max(2, ceil(max(Fraction(self.width, source.width), Fraction(self.height, source.height))))
+
+
+@dataclass(frozen=True)
 class StreamInfo:
     """The video stream to upscale.
 
-    width, height: pixels as coded, before rotation. pixel_format: FFmpeg's name of what the decoder gives; format: what
-    the stages work on. time_base: seconds a pts unit. rate: a sane average frame rate, frames a second.
-    sample_aspect: width over height of a pixel, 1 when the source says nothing. display_matrix: the nine integers of
-    the container's rotation, or None. monotonic: False when timestamps come out of order (AVI with B-frames).
-    lost: what only lives inside the coded pictures and cannot survive a new encode, one phrase each.
+    width, height: pixels of what is taken of each picture, before rotation: all of it where `crop` is None. crop: where
+    that lies; decoded: (width, height) of the decoder's pictures, None where all is taken. pixel_format: FFmpeg's name
+    of what the decoder gives; format: what the stages work on. time_base: seconds a pts unit. rate: a sane average
+    frame rate, frames a second. sample_aspect: width over height of a pixel, 1 when the source says nothing.
+    display_matrix: the nine integers of the container's rotation, or None. monotonic: False when timestamps come out of
+    order (AVI with B-frames). lost: what only lives inside the coded pictures and cannot survive a new encode, one
+    phrase each.
     coded_aspect: what the codec says where the pixels have `sample_aspect`; containers may know better.
     parts: none where all pictures are alike as far as known; else what they are, and are not to the stages: those get
     all of them as the rest of this says, see source.changes.
@@ -216,6 +244,40 @@ class StreamInfo:
     stereo: str | None = None
     coded_aspect: Fraction = Fraction(1)
     parts: tuple[Part, ...] = ()
+    crop: Crop | None = None
+    decoded: tuple[int, int] | None = None
+
+    @property
+    def whole(self) -> StreamInfo:
+        """The same with all of the decoder's pictures."""
+        width, height = self.decoded or (self.width, self.height)
+        return replace(self, width=width, height=height, crop=None, decoded=None)
+
+    @property
+    def shape(self) -> Shape:
+        """Of what is taken."""
+        return Shape(self.width, self.height, self.sample_aspect)
+
+    @property
+    def turned(self) -> bool:
+        """Whether players turn it by a quarter, so that its rows become columns."""
+        matrix = self.display_matrix
+        return matrix is not None and abs(matrix[1]) > abs(matrix[0])
+
+    def cropped(self, crop: Crop) -> StreamInfo:
+        """With `crop` of what is taken so far. ValueError where it does not lie within that, or between two samples of
+        chroma."""
+        x, y = self.format.chroma_shift
+        if min(crop.x, crop.y) < 0 or min(crop.width, crop.height) < 1:
+            raise ValueError(f"crop {crop}: got a part of nothing")
+        if crop.x + crop.width > self.width or crop.y + crop.height > self.height:
+            raise ValueError(f"crop {crop}: got more than {self.width}x{self.height}")
+        if crop.x % (1 << x) or crop.y % (1 << y):
+            raise ValueError(f"crop {crop}: got a beginning between two samples of {self.format.name}'s chroma")
+        before, whole = self.crop or Crop(self.width, self.height, 0, 0), self.whole
+        within = Crop(crop.width, crop.height, before.x + crop.x, before.y + crop.y)
+        decoded = whole.width, whole.height
+        return replace(self, width=crop.width, height=crop.height, crop=within, decoded=decoded)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import numpy as np
 from vidsr.backends import open_backend
 from vidsr.backends.base import Backend, BackendSpec, Notify
 from vidsr.choose.options import Options, Precision, Reuse
-from vidsr.choose.prepare import choose_reuse, choose_scale, make_spec
+from vidsr.choose.prepare import choose_reuse, make_spec
+from vidsr.choose.size import choose_scale
 from vidsr.errors import UsageError
 from vidsr.frames import Frame, FrameBatch, PixelFormat
 from vidsr.report import Report

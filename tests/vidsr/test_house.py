@@ -12,6 +12,7 @@ GROUND = {"errors", "report", "files", "machine", "frames", "container"}  # impo
 # Room: what else of vidsr it may import. A name with a dot is one file of another room.
 ROOMS = {
     "color": set(),
+    "filters": set(),
     "source": set(),
     "encode": set(),
     "mux": set(),
@@ -19,9 +20,9 @@ ROOMS = {
     "backends": {"color", "models"},
     "reuse": {"backends.base"},
     "proof": {"source"},
-    "run": {"source", "encode", "mux", "models", "backends", "reuse", "proof"},
+    "run": {"filters", "source", "encode", "mux", "models", "backends", "reuse", "proof"},
     "choose": {"source", "encode", "mux", "models", "backends", "reuse", "run"},
-    "api": {"source", "encode", "mux", "models", "backends", "proof", "run", "choose"},
+    "api": {"filters", "source", "encode", "mux", "models", "backends", "proof", "run", "choose"},
     "upscaler": {"source", "backends", "run", "choose"},
     "cli": {"api"},
 }

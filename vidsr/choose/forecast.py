@@ -19,7 +19,7 @@ from vidsr.report import Report
 from vidsr.run.job import Job
 from vidsr.run.prefetch import in_parallel
 from vidsr.run.segments import Segment
-from vidsr.run.stages import enlarged, segment_stages
+from vidsr.run.stages import enlarged, finishing, segment_stages
 from vidsr.source.decode import decode
 
 PIECE = (192, 96)  # of the first picture that a model is tried on, which may be very slow
@@ -141,7 +141,10 @@ def _stages(
             yield stages
     else:
         gpu, size = job.decode_on_gpu, job.batch_size
-        with enlarged(job.info, segment, backend, Report(), size, job.reuse, gpu, backend_lock) as stages:
+        with (
+            enlarged(job.info, segment, backend, Report(), size, job.reuse, gpu, backend_lock) as upscaled,
+            finishing(upscaled, job) as stages,
+        ):
             yield stages
 
 

@@ -13,7 +13,8 @@ from vidsr.choose.forecast import Speed, measure
 from vidsr.choose.samples import part_of, stretches
 from vidsr.encode.codecs import CODECS
 from vidsr.errors import BackendError, ResumeError, UsageError
-from vidsr.models.checkpoint import ModelInfo, find_model, installed_models
+from vidsr.frames import Shape
+from vidsr.models.checkpoint import ModelInfo, find_model, installed_models, model_scale
 from vidsr.mux.keep import STDOUT
 from vidsr.report import Report
 from vidsr.run.job import Job
@@ -163,7 +164,8 @@ def choose_model(
     say: told what is being done; None where nobody wants to know what to expect, so that nothing is measured for that.
     opened: opens the backends that are measured, in place of `open_backend`.
     """
-    scale, tell = job.backend.scale, say or (lambda line: None)
+    scale = job.backend.scale if job.shape is None else job.shape.least_scale(job.info.video.shape)
+    tell = say or (lambda line: None)
     chosen = None if wanted is None else family_member(wanted, scale)
     begun = None if wanted or job.restart or job.output == STDOUT else unfinished(job.output)
     if begun and (name := begun.settings.get("model")):
@@ -218,7 +220,12 @@ def _with_model(job: Job, model: ModelInfo) -> Job:
     what reaches the rate with it does with the other.
     """
     name = backend_kind(job.backend.name).measured_by or job.backend.name
-    return replace(job, backend=replace(job.backend, model=str(model.path), name=name))
+    return replace(job, backend=natively(replace(job.backend, model=str(model.path), name=name), job.shape))
+
+
+def natively(spec: BackendSpec, shape: Shape | None) -> BackendSpec:
+    """`spec`; for a result that is made smaller to `shape`, at its model's own scale, so that this happens once."""
+    return spec if shape is None or not spec.model else replace(spec, scale=model_scale(spec.model))
 
 
 def frames_left(job: Job, frames: int | None) -> int | None:

@@ -26,8 +26,8 @@ class Options:
     """How a source is to be upscaled. What is None is chosen for the source and the machine.
 
     output: the result; None: beside the source, named after the scale.
-    scale: 2 to 8 times the size, as far as the model goes. height: rows of the result instead, a whole number of times
-    the source's.
+    scale: 2 to 8 times the size, as far as the model goes. height, width, fit: rows, columns, or (width, height) of a
+    box of the result instead, its shape kept; square_pixels: with pixels as wide as high, else those of the source.
     model: an installed model's name, a weights file, or "best" for the best there is whatever it costs; None: the best
     that keeps up with the source on this machine; "balanced" for a still picture.
     backend: a name of `vidsr.capabilities()`. precision: of the convolutions. tile: work on squares of that many source
@@ -48,6 +48,9 @@ class Options:
     output: Path | None = None
     scale: int | None = None
     height: int | None = None
+    width: int | None = None
+    fit: tuple[int, int] | str | None = None
+    square_pixels: bool = False
     model: str | None = None
     backend: str | None = None
     precision: Precision | None = None
@@ -77,15 +80,19 @@ class Options:
             object.__setattr__(self, "model", str(self.model))
         dropped = [self.drop] if isinstance(self.drop, str) else self.drop
         object.__setattr__(self, "drop", frozenset(map(str, dropped)))
-        for name in ("scale", "height", "tile", "threads", "jobs"):
+        _ = self.box  # which checks it
+        for name in ("scale", "height", "width", "tile", "threads", "jobs"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
                 raise UsageError(f"--{name} {value}: choose a whole number")
         if self.scale is not None and self.scale not in SCALES:
             raise UsageError(f"--scale {self.scale}: choose a number from {SCALES[0]} to {SCALES[-1]}")
-        if self.scale is not None and self.height is not None:
-            raise UsageError(f"height {self.height}: leave it out, or scale {self.scale}")
-        for name, least in (("height", 1), ("tile", LEAST_TILE), ("threads", 1), ("jobs", 1)):
+        given = [name for name in ("scale", "height", "width", "fit") if getattr(self, name) is not None]
+        if len(given) > 1:
+            both = " and ".join(f"--{name} {getattr(self, name)}" for name in given)
+            box = "; --fit WIDTHxHEIGHT keeps the shape within both" if {"height", "width"} <= set(given) else ""
+            raise UsageError(f"{both}: choose one of them{box}")
+        for name, least in (("height", 1), ("width", 1), ("tile", LEAST_TILE), ("threads", 1), ("jobs", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"--{name} {value}: choose {least} or more")
@@ -103,6 +110,27 @@ class Options:
             if word not in DROP_WORDS and not is_number(word):
                 raise UsageError(f"--drop {word}: choose a track number or one of {', '.join(DROP_WORDS)}")
 
+    @property
+    def sized(self) -> bool:
+        """Whether the result's size is asked for in pixels, or their shape."""
+        return self.square_pixels or any(value is not None for value in (self.height, self.width, self.fit))
+
+    @property
+    def box(self) -> tuple[int, int] | None:
+        """`fit` as (width, height)."""
+        if self.fit is None:
+            return None
+        parts = self.fit.lower().split("x") if isinstance(self.fit, str) else [str(side) for side in self.fit]
+        if len(parts) != 2 or not all(is_number(part) and int(part) > 0 for part in parts):
+            raise UsageError(f"--fit {self.fit}: write it as WIDTHxHEIGHT, such as 1920x1080")
+        return int(parts[0]), int(parts[1])
+
+    def size_words(self) -> str:
+        """How the size was asked for, on the command line."""
+        fit = None if self.box is None else "x".join(map(str, self.box))
+        sizes = (("scale", self.scale), ("height", self.height), ("width", self.width), ("fit", fit))
+        words = [f"--{name} {value}" for name, value in sizes if value is not None]
+        return " ".join(words + ["--square-pixels"] * self.square_pixels)
 
     @property
     def span(self) -> TimeRange:
@@ -110,11 +138,21 @@ class Options:
         return TimeRange(self.start, None if self.duration is None else self.start + self.duration)
 
 
-class Choices(TypedDict, total=False):
-    """The same as keyword arguments."""
+class Expected(TypedDict, total=False):
+    """Those that a result's size and length follow from, as keyword arguments."""
 
     scale: int | None
     height: int | None
+    width: int | None
+    fit: tuple[int, int] | str | None
+    square_pixels: bool
+    start: float
+    duration: float | None
+
+
+class Choices(Expected, total=False):
+    """All of them but the output."""
+
     model: str | None
     backend: str | None
     precision: Precision | None
@@ -130,8 +168,6 @@ class Choices(TypedDict, total=False):
     hwaccel: Hwaccel | None
     reuse: Reuse | None
     grain: Grain | None
-    start: float
-    duration: float | None
     drop: Collection[str]
     check: bool
     overwrite: bool

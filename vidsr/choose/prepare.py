@@ -8,22 +8,24 @@ from datetime import datetime
 from itertools import islice
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 from vidsr.backends import backend_kind, choose_backend, fallbacks
 from vidsr.backends.base import BackendSpec
 from vidsr.choose.backend import faster_backend
-from vidsr.choose.model import Outlook, choose_model, family_member
-from vidsr.choose.options import SCALES, Hwaccel, Options, Reuse, is_number
+from vidsr.choose.model import Outlook, choose_model, family_member, natively
+from vidsr.choose.options import Hwaccel, Options, Reuse, is_number
 from vidsr.choose.samples import stretches
+from vidsr.choose.size import choose_size, size_name
 from vidsr.choose.targets import check_output, default_output
 from vidsr.container import NAMES, open_input
 from vidsr.encode.codecs import CODECS, choose_codec, find_codec, hdr10_codecs
 from vidsr.encode.codecs.base import Codec
 from vidsr.encode.encoder import EncodeSettings, default_threads
 from vidsr.errors import BackendError, UsageError
-from vidsr.frames import ColorSpec, PixelFormat, SourceInfo, StreamInfo, TimeRange
+from vidsr.frames import ColorSpec, PixelFormat, Shape, SourceInfo, StreamInfo, TimeRange
 from vidsr.machine import cores, free_memory
-from vidsr.models.checkpoint import model_scale, weights_sha256
+from vidsr.models.checkpoint import weights_sha256
 from vidsr.mux.keep import STDOUT, Keep, choose_tracks, output_format
 from vidsr.report import Report
 from vidsr.reuse.stillness import Stillness, choose_noise
@@ -39,35 +41,7 @@ PARTS_SAID = 6  # of a video that changes
 LIVE_WINDOW = 6  # frames that a stream looks ahead: a player waits for them
 SAMPLED = 24  # frames that follow each other, to find out what counts as still
 FRAMES_HELD = 80  # of the result by a segment at work: about 70 in the encoder, which looks ahead, the rest before it
-
-
-def choose_scale(options: Options, rows: int | None = None) -> int:
-    """How many times as large: as asked for, or the model's own; 4 for a backend that stands in for a model.
-
-    rows: of the source, where `options.height` is to be met. UsageError for a scale that the model cannot give,
-    ModelError for weights that cannot be loaded.
-    """
-    wanted = options.scale
-    if options.height is not None and rows is not None:
-        wanted, rest = divmod(options.height, rows)
-        if rest or wanted not in SCALES or wanted > _most_scale(options, 0):
-            scales = [scale for scale in SCALES if scale <= _most_scale(options, 0)]
-            possible = ", ".join(f"{rows * scale} ({scale}x)" for scale in scales)
-            raise UsageError(f"height {options.height}: a source of {rows} rows can become {possible}")
-    if options.backend is not None and not backend_kind(options.backend).needs_model:
-        return wanted or 4
-    model = family_member(options.model, wanted or 0)
-    most = model_scale(model.path)
-    if wanted is not None and wanted > most:
-        raise UsageError(f"--scale {wanted}: {model.name} enlarges {most} times: leave --scale out, or change --model")
-    return wanted or most
-
-
-def _most_scale(options: Options, scale: int) -> int:
-    """How many times as large the model of these options makes it at most."""
-    if options.backend is not None and not backend_kind(options.backend).needs_model:
-        return SCALES[-1]
-    return model_scale(family_member(options.model, scale).path)
+ENLARGED_SHARE = 8  # one of as many of these is still as large as the model makes it, where the result is smaller
 
 
 def make_spec(
@@ -109,8 +83,7 @@ def decide(
             f"{source.name}: is not looked through before it is streamed: pictures that change are fitted into "
             f"{info.video.width}x{info.video.height}"
         )
-    scale = choose_scale(options, info.video.height)
-    output = options.output or default_output(source, scale)
+    output = options.output or default_output(source, size_name(options))
     output_format(output)  # refuses a suffix that is not written, before anything else is said of it
     live = output == STDOUT
     if not live:
@@ -119,8 +92,10 @@ def decide(
     codec = choose_codec(options.codec, video)
     check_container(codec, output)
     format = codec.result_format(video.format, options.pixel_format, report)
-    _check_size(info, scale, format)
-    codec = _choose_encoder(options, scale, codec, video, format, report)
+    scale, shape = choose_size(options, video.shape, format, video.turned)
+    size = (scale * video.width, scale * video.height) if shape is None else (shape.width, shape.height)
+    _check_size(info, size, format)
+    codec = _choose_encoder(options, size, codec, video, format, report)
     color = result_color(video.color, format)
     keep = choose_tracks(info, output, options.drop)
     _announce(info, report)
@@ -128,10 +103,10 @@ def decide(
     known = {str(track.index) for track in info.tracks}
     for word in sorted(word for word in options.drop if is_number(word) and word not in known):
         report.warn(f"{info.path.name}: has no track #{word} to leave out")
-    spec = make_spec(options, scale, video.format, video.color, format, color)
+    spec = natively(make_spec(options, scale, video.format, video.color, format, color), shape)
     if options.backend is None:
         spec = faster_backend(spec, info, span, output, options.restart, report, say)
-    workers, threads = choose_jobs(replace(options, jobs=1) if live else options, spec, codec, video)
+    workers, threads = choose_jobs(replace(options, jobs=1) if live else options, spec, codec, video, shape)
     if video.hdr is not None and not codec.hdr10:
         report.warn(f"{codec.name} cannot carry HDR10 metadata: it is lost; keep it with --codec {hdr10_codecs()}")
     asked = options.crf, options.preset, options.encoder_options
@@ -152,16 +127,17 @@ def decide(
     batch = backend_kind(spec.name).batch_size
     job = Job(
         info, output, spec, settings, keep, span, batch, workers, on_gpu, still, options.restart, options.overwrite,
-        options.check,
+        options.check, shape=shape,
     )  # fmt: skip
     outlook = None
     if spec.model:
         model, outlook = choose_model(options.model, job, report, say)
-        spec = replace(spec, model=str(model.path))
+        spec = natively(replace(spec, model=str(model.path)), shape)
         if outlook and say:
             say(outlook.line(datetime.now()))
-    remembered = {
-        "scale": scale, "model": Path(spec.model).stem or "none",
+    remembered: dict[str, Any] = {
+        "scale": scale if shape is None else None, "size": "x".join(map(str, size)),
+        "sample_aspect": job.result.sample_aspect, "model": Path(spec.model).stem or "none",
         "weights": weights_sha256(spec.model) if spec.model else "",
         "reuse": "off" if still is None else asdict(still),
         "codec": codec.name, "encoder_options": dict(settings.options), "pixel_format": format.name,
@@ -197,8 +173,10 @@ def choose_reuse(
     return found.fitting(video.width, video.height, video.format)
 
 
-def choose_jobs(options: Options, spec: BackendSpec, codec: Codec, video: StreamInfo) -> tuple[int, int]:
-    """(segments to work on at once, threads of each one's encoder).
+def choose_jobs(
+    options: Options, spec: BackendSpec, codec: Codec, video: StreamInfo, shape: Shape | None = None
+) -> tuple[int, int]:
+    """(segments to work on at once, threads of each one's encoder). shape: see Job.
 
     Beside a GPU's upscaling an encoder on the CPU is what everything waits for, and x264 does not fill many cores by
     itself. The threads, which the bytes of the result depend on, follow from what was asked for and the cores, never
@@ -210,11 +188,15 @@ def choose_jobs(options: Options, spec: BackendSpec, codec: Codec, video: Stream
         wanted = 2 if codec.on_gpu else max(1, min(MOST_JOBS, cores() // 4))
     threads = options.threads or (default_threads() if wanted == 1 else max(2, min(16, ceil(cores() / wanted))))
     if options.jobs is None and wanted > 1:
-        format = spec.result_format
-        shapes = format.plane_shapes(video.width * spec.scale, video.height * spec.scale)
-        held = FRAMES_HELD * format.dtype.itemsize * sum(rows * columns for rows, columns in shapes)
+        held = FRAMES_HELD * _frame_bytes(spec.result_format, spec.scale * video.width, spec.scale * video.height)
+        if shape is not None:  # these are soon made smaller
+            held = held // ENLARGED_SHARE + FRAMES_HELD * _frame_bytes(spec.result_format, shape.width, shape.height)
         wanted = max(1, min(wanted, free_memory() // 2 // held))
     return wanted, threads
+
+
+def _frame_bytes(format: PixelFormat, width: int, height: int) -> int:
+    return format.dtype.itemsize * sum(rows * columns for rows, columns in format.plane_shapes(width, height))
 
 
 def check_container(codec: Codec, output: Path) -> None:
@@ -224,11 +206,9 @@ def check_container(codec: Codec, output: Path) -> None:
 
 
 def _choose_encoder(
-    options: Options, scale: int, codec: Codec, video: StreamInfo, format: PixelFormat, report: Report
+    options: Options, size: tuple[int, int], codec: Codec, video: StreamInfo, format: PixelFormat, report: Report
 ) -> Codec:
     """`codec`, or where none was asked for one on the GPU that works here and takes what was asked for."""
-
-    size = video.width * scale, video.height * scale
     if options.codec is not None:
         if reason := codec.missing(*size, format):
             instead = f"--codec {codec.cpu_equivalent} or auto" if codec.cpu_equivalent else "another --codec"
@@ -261,16 +241,16 @@ def _decodes_on_gpu(hwaccel: Hwaccel | None, info: SourceInfo, report: Report) -
     return reason is None
 
 
-def _check_size(info: SourceInfo, scale: int, format: PixelFormat) -> None:
-    width, height = info.video.width * scale, info.video.height * scale
+def _check_size(info: SourceInfo, size: tuple[int, int], format: PixelFormat) -> None:
+    width, height = size
     x, y = format.chroma_shift
     if width % (1 << x) or height % (1 << y):
         raise UsageError(
             f"{info.path}: {width}x{height} is odd, which {format.name} cannot hold: "
-            "use an even --scale, or --pixel-format yuv444p"
+            "use an even size or --scale, or --pixel-format yuv444p"
         )
     if max(width, height) > 16384:
-        raise UsageError(f"{info.path}: {width}x{height} is beyond 16384, the largest encoders take: lower --scale")
+        raise UsageError(f"{info.path}: {width}x{height} is beyond 16384, the largest encoders take: choose less")
 
 
 def announce_container(info: SourceInfo, keep: Keep, report: Report) -> None:

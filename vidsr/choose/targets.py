@@ -19,10 +19,10 @@ def is_still(path: Path) -> bool:
     return path.suffix.lower() in STILLS
 
 
-def default_output(source: Path, scale: int) -> Path:
-    """`episode.mkv` -> `episode.4x.mkv` beside it; a container that is not written becomes .mkv."""
+def default_output(source: Path, size: str) -> Path:
+    """`episode.mkv` -> `episode.4x.mkv` beside it; a container not written becomes .mkv. size: of `size_name`."""
     suffix = source.suffix.lower() if is_still(source) else default_suffix(source)
-    return source.with_name(fit_name(source.stem, f".{scale}x{suffix}"))
+    return source.with_name(fit_name(source.stem, f".{size}{suffix}"))
 
 
 def check_output(source: Path, output: Path, overwrite: bool) -> None:
@@ -44,11 +44,11 @@ def check_output(source: Path, output: Path, overwrite: bool) -> None:
 
 
 def targets(
-    inputs: Sequence[Path], options: Options, scale: int
+    inputs: Sequence[Path], options: Options, size: str
 ) -> tuple[list[tuple[Path, Options]], list[VidsrError]]:  # fmt: skip
     """(each input with `options` for its own result, why the others cannot be written).
 
-    options.output: a folder, a file for a single input, "-" for a stream, or None. scale: of the results.
+    options.output: a folder, a file for a single input, "-" for a stream, or None. size: of `size_name`.
     UsageError where two inputs would have one result, or one's result is another: what is meant nobody can know.
     """
     if options.output == STDOUT:
@@ -61,7 +61,7 @@ def targets(
     sources = {os.path.realpath(path): path for path in inputs}
     taken: dict[str, Path] = {}
     for path in inputs:
-        output = _target(path, options, scale)
+        output = _target(path, options, size)
         place = os.path.normcase(os.path.join(os.path.realpath(output.parent), output.name))
         if place in taken:
             raise UsageError(
@@ -80,12 +80,12 @@ def targets(
     return each, refused
 
 
-def _target(path: Path, options: Options, scale: int) -> Path:
+def _target(path: Path, options: Options, size: str) -> Path:
     """Where this input's result goes: as asked for, into the folder asked for, or beside it."""
     if options.output is None:
-        return default_output(path, scale)
+        return default_output(path, size)
     if options.output.is_dir():
-        return options.output / default_output(path, scale).name
+        return options.output / default_output(path, size).name
     return options.output
 
 

@@ -68,6 +68,10 @@ def main(context: click.Context) -> None:
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="INPUT...")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Result, or a folder for several inputs; -: stream it to a player's pipe. [default: INPUT.4x.mkv beside it]")
 @click.option("--scale", type=int, help="2, 3 or 4 times the size, as far as the model goes. [default: the model's, 4 for most]")
+@click.option("--height", type=int, help="Rows of the result, such as 1080, in place of --scale. The model enlarges, and one good reduction does the rest; the picture keeps its shape. -> INPUT.1080p.mkv")
+@click.option("--width", type=int, help="Columns of the result instead. -> INPUT.1920w.mkv")
+@click.option("--fit", metavar="WxH", help="The largest size that fits into WxH pixels as they are stored, its shape kept. -> INPUT.1920x1080.mkv")
+@click.option("--square-pixels", is_flag=True, help="Make pixels as wide as high, DVD's 8:9 and 32:27 for example, in the same step.")
 @click.option("--overwrite", is_flag=True, help="Replace a result that exists.")
 @click.option("--restart", is_flag=True, help="Throw unfinished work away instead of going on with it.")
 @click.option("--model", default="auto", show_default=True, help=f"{', '.join(api.FAMILY)}; auto: the best of these that keeps up with the source on this machine, balanced for a still picture; best: the closest, whatever it costs. Or another installed model (see `vidsr models`), or a .pth or .safetensors file.")
@@ -98,7 +102,7 @@ def upscale(signals: _Signals, inputs: tuple[Path, ...], quiet: bool, verbose: b
     worst = 0
     try:
         options = _options(given)
-        each, refused = api.targets(inputs, options, api.choose_scale(options))
+        each, refused = api.targets(inputs, options, api.size_name(options))
     except VidsrError as error:
         _fail(error)
     for reason in refused:
@@ -237,15 +241,19 @@ def probe(file: Path | None, output: Path | None, machine: bool) -> None:
 @main.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("result", type=click.Path(path_type=Path))
-@click.option("--scale", type=int, help="Expected enlargement. [default: whatever the sizes say]")
+@click.option("--scale", type=int, help="Of the result, as it was asked for; the same for those that follow. [default: any larger size of the same shape]")
+@click.option("--height", type=int)
+@click.option("--width", type=int)
+@click.option("--fit", metavar="WxH")
+@click.option("--square-pixels", is_flag=True)
 @click.option("--drop", multiple=True, type=int, metavar="N", help="Source tracks that may be missing. [default: those that the result's container cannot hold]")
 @click.option("--start", type=Seconds(), default=0.0, help="The part of SOURCE that was upscaled.")
 @click.option("--duration", type=Seconds())
-def verify(source: Path, result: Path, scale: int | None, drop: tuple[int, ...], start: float, duration: float | None) -> None:
+def verify(source: Path, result: Path, drop: tuple[int, ...], **made: Any) -> None:
     """Prove that RESULT is SOURCE enlarged, with nothing else touched. Exit code 1 when it is not."""
 
     def prove() -> None:
-        proof = api.verify(source, result, scale=scale, dropped=set(drop) or None, start=start, duration=duration)
+        proof = api.verify(source, result, dropped=set(drop) or None, **made)
         for check in proof.checks:
             click.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
         if not proof.passed:

@@ -159,11 +159,11 @@ def copied_packets(
 
 
 def lost_details(
-    info: SourceInfo, keep: Keep, span: TimeRange
+    info: SourceInfo, keep: Keep, span: TimeRange, sample_aspect: Fraction | None = None
 ) -> tuple[list[TrackPatch], MatroskaDetails | None]:
     """What FFmpeg's Matroska muxer leaves out: BCP-47 languages, the pixels' shape, chapters in several languages.
 
-    For restore.restore or restore.restored_header.
+    sample_aspect: of the result's pixels; None: as the source's. For restore.restore or restore.restored_header.
     """
     details = read_details(info.path) if "matroska" in info.container else None
     if details is not None and not span.whole:
@@ -173,6 +173,6 @@ def lost_details(
     same_order = details is not None and len(details.tracks) == len(tracks)
     patches = []
     for position, track in enumerate(kept):
-        aspect = info.video.sample_aspect if track.index == info.video.index else None
+        aspect = (sample_aspect or info.video.sample_aspect) if track.index == info.video.index else None
         patches.append(TrackPatch(position, tracks.index(track) if same_order else None, sample_aspect=aspect))
     return patches, details

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,12 @@ from vidsr.mux.matroska.restore import restore
 
 def stitch(
     info: SourceInfo, keep: Keep, videos: Sequence[Path], pts: Sequence[Sequence[int]], last_duration: int,
-    partial: Path, span: TimeRange,
+    partial: Path, span: TimeRange, sample_aspect: Fraction | None = None,
 ) -> None:  # fmt: skip
     """Write the result to `partial`.
 
-    videos, pts: each segment's file and its frames' timestamps, source time_base units. OutputError when the disk is
-    full or the container refuses.
+    videos, pts: each segment's file and its frames' timestamps, source time_base units. sample_aspect: of the result's
+    pixels; None: as the source's. OutputError when the disk is full or the container refuses.
     """
     try:
         with open_input(info.path) as source, open_input(videos[0]) as template:
@@ -43,7 +44,7 @@ def stitch(
                 set_chapters(source, result, span, shift * info.video.time_base)
                 _mux_all(source, result, mapping, info, keep, videos, pts, last_duration, shift, span)
         if keep.container == "matroska":
-            restore(partial, *lost_details(info, keep, span))
+            restore(partial, *lost_details(info, keep, span, sample_aspect))
     except (av.FFmpegError, OSError, ValueError) as error:
         partial.unlink(missing_ok=True)
         raise OutputError(write_failure(partial, "the result cannot be written", error)) from error

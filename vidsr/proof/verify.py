@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from vidsr.container import container_of
-from vidsr.frames import TimeRange
+from vidsr.frames import Crop, Shape, SourceInfo, TimeRange
 from vidsr.proof.check import Check as Check
 from vidsr.proof.check import Proof as Proof
 from vidsr.proof.times import check_times
 from vidsr.proof.tracks import check_tracks, check_whole
-from vidsr.proof.video import check_pictures, check_size, check_tags
+from vidsr.proof.video import check_aspect, check_pictures, check_size, check_tags
 from vidsr.source.changes import look_through
 from vidsr.source.probe import probe
 
 
 def verify(
-    source: Path, result: Path, scale: int | None = None, dropped: Collection[int] | None = None,
-    span: TimeRange = TimeRange(),
+    source: Path, result: Path, shape: Shape | None = None, dropped: Collection[int] | None = None,
+    span: TimeRange = TimeRange(), crop: Crop | None = None,
 ) -> Proof:  # fmt: skip
     """Compare `result` with `source` down to packets, tags and pictures.
 
-    scale: expected enlargement; None takes what the sizes say. dropped: indices of source tracks that may be missing;
-    None: those that the result's container cannot hold. SourceError when either file is no video.
+    shape: expected of the result; None takes any size that is no smaller and looks alike. dropped: indices of source
+    tracks that may be missing; None: those that the result's container cannot hold. crop: what was taken of the
+    source's pictures, as the decoder gives them; None: all. SourceError when either file is no video.
     """
     before, after = look_through(probe(source), span), look_through(probe(result))
-    checks = [check_size(before.video, after.video, scale)]
+    if crop is not None:
+        before = replace(before, video=before.video.cropped(crop))
+    return compare(before, after, shape, dropped, span)
+
+
+def compare(
+    before: SourceInfo, after: SourceInfo, shape: Shape | None, dropped: Collection[int] | None, span: TimeRange
+) -> Proof:
+    """`verify` of a source and a result that are looked through already."""
+    checks = [check_size(before.video, after.video, shape), check_aspect(before.video, after.video, shape)]
     timing, old, new = check_times(before, after, span)
     checks += timing
     checks += check_tags(before.video, after.video, container_of(after))
     shift = float(old.pts[0] * old.time_base) if span.start and old.pts else 0.0
     checks += check_tracks(before, after, dropped, span, shift)
-    checks += check_whole(source, result, span)
+    checks += check_whole(before.path, after.path, span)
     checks += check_pictures(before, after, old, new)
     return Proof(tuple(checks))

@@ -5,33 +5,51 @@ from __future__ import annotations
 from fractions import Fraction
 
 from vidsr.container import Clock
-from vidsr.frames import SourceInfo, StreamInfo
+from vidsr.frames import Shape, SourceInfo, StreamInfo
 from vidsr.proof.check import Check
 from vidsr.proof.compare import compare_pictures
 
 _UNTOLD = {"mp4": (None,), "mov": (None,)}
 MIN_PSNR = 24.0  # dB; even a smooth upscale of line art stays above it when scaled back down, a wrong frame does not
+SHAPE_TOLERANCE = Fraction(1, 200)
 MAX_COLOR_SHIFT = 2.5  # levels of 255, per plane; a wrong matrix costs 4 and more on the colours of anime
 
 
-def check_size(before: StreamInfo, after: StreamInfo, scale: int | None) -> Check:
-    ratio = Fraction(after.width, before.width)
-    even = ratio == Fraction(after.height, before.height) and ratio.denominator == 1
-    passed = even and (scale is None or ratio == scale) and not after.parts
+def check_size(before: StreamInfo, after: StreamInfo, shape: Shape | None) -> Check:
+    """shape: expected; None: at least the source's size."""
+    size = after.width, after.height
     sizes = sorted({f"{part.width}x{part.height}" for part in after.parts}) or [f"{after.width}x{after.height}"]
-    return Check("size", passed, f"{before.width}x{before.height} -> {' and '.join(sizes)}")
+    if shape is None:
+        passed = after.width >= before.width and after.height >= before.height
+    else:
+        passed = size == (shape.width, shape.height)
+    expected = "" if passed or shape is None else f", expected {shape.width}x{shape.height}"
+    found = f"{before.width}x{before.height} -> {' and '.join(sizes)}{expected}"
+    return Check("size", passed and not after.parts, found)
+
+
+def check_aspect(before: StreamInfo, after: StreamInfo, shape: Shape | None) -> Check:
+    """The shape of the pixels, where one is expected. Else that of the picture: an enlarged one's shape is as exact as
+    its pixels allow, and their own shape is the source's, or square."""
+    a, b = before.sample_aspect, after.sample_aspect
+    wanted = a if shape is None else shape.sample_aspect
+    passed = _close(wanted, b, SHAPE_TOLERANCE)
+    if shape is None:
+        passed = passed or _close(Fraction(1), b, SHAPE_TOLERANCE)
+        old, new = Fraction(before.width, before.height) * a, Fraction(after.width, after.height) * b
+        # Half a sample of a size that is rounded to even ones is one pixel.
+        passed = passed and _close(old, new, max(SHAPE_TOLERANCE, Fraction(1, min(after.width, after.height))))
+    return Check("pixel shape", passed, f"{a} -> {b}")
 
 
 def check_tags(before: StreamInfo, after: StreamInfo, container: str) -> list[Check]:
-    """Colour as resolved, shape of the pixels, rotation, HDR10, stereo 3D. container: the result's."""
+    """Colour as resolved, rotation, HDR10, stereo 3D. container: the result's."""
     a, b = before.color, after.color
     same_matrix = before.format.family == "rgb" or (a.matrix, a.full_range) == (b.matrix, b.full_range)
     checks = [
         Check("colour", same_matrix and (a.primaries, a.transfer) == (b.primaries, b.transfer),
               f"{a.matrix} {'full' if a.full_range else 'limited'} range -> "
               f"{b.matrix} {'full' if b.full_range else 'limited'} range"),
-        Check("pixel shape", _close(before.sample_aspect, after.sample_aspect, Fraction(1, 200)),
-              f"{before.sample_aspect} -> {after.sample_aspect}"),
     ]  # fmt: skip
     if before.display_matrix or after.display_matrix:
         same = before.display_matrix is not None and after.display_matrix is not None

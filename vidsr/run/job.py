@@ -8,7 +8,7 @@ from typing import Any
 
 from vidsr.backends.base import BackendSpec
 from vidsr.encode.encoder import EncodeSettings
-from vidsr.frames import SourceInfo, TimeRange
+from vidsr.frames import Shape, SourceInfo, TimeRange
 from vidsr.mux.keep import Keep
 from vidsr.reuse.stillness import Stillness
 
@@ -19,7 +19,8 @@ class Job:
 
     workers: segments worked on at once. decode_on_gpu: see source.decode.decode. reuse: of still areas; None: never.
     restart: whether unfinished work is thrown away; overwrite: whether a file at `output` may be replaced; check:
-    whether the result is proved. settings: what plan.json remembers besides source and versions.
+    whether the result is proved. settings: what plan.json remembers besides source and versions. shape: what the
+    enlarged pictures are made to, see finish.py; None: they stay `backend.scale` times as large.
     """
 
     info: SourceInfo
@@ -36,6 +37,13 @@ class Job:
     overwrite: bool = False
     check: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
+    shape: Shape | None = None
+
+    @property
+    def result(self) -> Shape:
+        """Of the result's pictures."""
+        video, scale = self.info.video, self.backend.scale
+        return self.shape or Shape(scale * video.width, scale * video.height, video.sample_aspect)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from vidsr.reuse.reuse import ReuseCounts
 from vidsr.run.job import Job, Progress
 from vidsr.run.pipeline import warn_if_short
 from vidsr.run.segments import one_segment
-from vidsr.run.stages import enlarged
+from vidsr.run.stages import enlarged, finishing
 
 READ_AHEAD = 16 << 20  # bytes of copied packets at most that wait for their time
 FURTHER_ON = 10.0  # seconds of pictures behind which the file may still hold what goes with them
@@ -85,7 +85,7 @@ def stream(
             backend.settle(job.info.video.width, job.info.video.height, job.reuse is not None)
             with enlarged(
                 job.info, segment, backend, report, job.batch_size, job.reuse, job.decode_on_gpu, counts=counts
-            ) as frames:
+            ) as upscaled, finishing(upscaled, job) as frames:
                 _send(job, segment.start, frames, counts, sink, report, progress)
     except (av.FFmpegError, OSError) as error:
         if sink.gone:
@@ -109,14 +109,14 @@ def _send(
         height, width = first.planes[0].shape
         encoder = Encoder(
             result, job.encoder, width, height, spec.result_format, spec.result_color,
-            video.time_base, video.rate, video.sample_aspect,
+            video.time_base, video.rate, job.result.sample_aspect,
         )  # fmt: skip
         for name, value in _described(spec).items():
             encoder.stream.codec_context.options.setdefault(name, value)
         mapping = add_streams(source, result, info, job.keep, lambda: encoder.stream)
         set_chapters(source, result, job.span, shift * video.time_base)
         result.start_encoding()
-        patches, details = lost_details(info, job.keep, job.span)
+        patches, details = lost_details(info, job.keep, job.span, job.result.sample_aspect)
         length = _length(source, info, job.span, float(first.pts * video.time_base))
         sink.send_header(lambda header: restored_header(header, patches, details, length))
         copies = _Copies(source, mapping, job, start, shift)

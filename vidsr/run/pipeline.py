@@ -69,10 +69,14 @@ def run(
         videos = [work.video_path(result.index) for result in filled]
         end = Progress(sum(len(r.pts) for r in results), plan.packets, len(results), len(results), 0)
         told(replace(end, step="joining"))
-        stitch(job.info, job.keep, videos, [r.pts for r in filled], last or _usual_step(filled), partial, job.span)
+        stitch(
+            job.info, job.keep, videos, [r.pts for r in filled], last or _usual_step(filled), partial, job.span,
+            job.result.sample_aspect,
+        )  # fmt: skip
         told(replace(end, step="proving"))
         dropped = {track.index for track in job.keep.dropped}
-        proof = verify(job.info.path, partial, job.backend.scale, dropped, job.span) if job.check else None
+        crop = job.info.video.crop
+        proof = verify(job.info.path, partial, job.result, dropped, job.span, crop) if job.check else None
         if proof is not None and not proof.passed:
             found_wrong = "; ".join(f"{check.name}: {check.detail}" for check in proof.failures)
             name = job.info.path.name

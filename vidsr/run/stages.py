@@ -1,7 +1,7 @@
 """The stages of one segment, composed, and a segment as a unit of work that anybody can do.
 
-    decode ─► batch ─► upscale ─► encode ─► segment file
-                      (reuse: only what moves)
+    decode ─► batch ─► upscale ─► finish ─► encode ─► segment file
+                (reuse: only what moves)
 
 Every stage is a generator over the one before it; prefetch() puts decoding and upscaling into threads of their own, so
 that both overlap with encoding.
@@ -24,6 +24,7 @@ from vidsr.frames import Frame, SourceInfo
 from vidsr.report import Report
 from vidsr.reuse.reuse import ReuseCounts, reuse
 from vidsr.reuse.stillness import Stillness
+from vidsr.run.finish import finished
 from vidsr.run.job import Job
 from vidsr.run.prefetch import prefetch
 from vidsr.run.segments import Segment, SegmentResult, segment_path
@@ -88,10 +89,10 @@ def segment_stages(
     video, spec = job.info.video, job.backend
     with enlarged(
         job.info, segment, backend, report, job.batch_size, job.reuse, job.decode_on_gpu, backend_lock, counts
-    ) as upscaled:
+    ) as upscaled, finishing(upscaled, job) as pictures:
         yield from encode(
-            upscaled, path, job.encoder, spec.result_format, spec.result_color,
-            video.time_base, video.rate, video.sample_aspect,
+            pictures, path, job.encoder, spec.result_format, spec.result_color,
+            video.time_base, video.rate, job.result.sample_aspect,
         )  # fmt: skip
 
 
@@ -118,3 +119,13 @@ def enlarged(
     # Both by name: an error that lies about keeps the stages it came through, and with them their threads.
     with closing(decoded), closing(upscaled):
         yield upscaled
+
+
+@contextmanager
+def finishing(upscaled: Iterator[Frame], job: Job) -> Iterator[Iterator[Frame]]:
+    """The stage between those of `enlarged` and the encoder, in a thread of its own where there is anything to do."""
+    if job.shape is None:
+        yield upscaled
+        return
+    with closing(prefetch(finished(upscaled, job.backend, job.shape), depth=2, name="finish")) as frames:
+        yield frames

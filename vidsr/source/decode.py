@@ -69,8 +69,9 @@ def gpu_missing(path: Path, video: StreamInfo) -> str | None:
         return "its pictures change in mid-stream"
     if format.family != "yuv" or format.bits > 10 or format.chroma_shift != (1, 1):
         return f"{format.name} is not decoded on GPUs"
-    if video.width % 2 or video.height % 2:
-        return f"{video.width}x{video.height} is odd, and the last chroma of odd sizes does not come back from a GPU"
+    whole = video.whole
+    if whole.width % 2 or whole.height % 2:
+        return f"{whole.width}x{whole.height} is odd, and the last chroma of odd sizes does not come back from a GPU"
     if reason := decoder_missing(video.codec):
         return reason
     quiet = Report()
@@ -146,7 +147,7 @@ def _decode(
         decoder = _gpu_decoder(stream, video) if on_gpu else stream
         discard_others(container, stream)
         last: int | None = None
-        shapes = Shapes(video)
+        whole, shapes = video.whole, Shapes(video)
         for packet in packets(container, [stream], damaged):
             try:
                 decoded = decoder.decode(packet)
@@ -161,13 +162,14 @@ def _decode(
                     picture.pts = 0 if last is None else last + max(1, round(1 / (video.rate * video.time_base)))
                 last = picture.pts
                 given = picture
-                if is_other(picture, aspect := shapes.of(picture), video):
+                if is_other(picture, aspect := shapes.of(picture), whole):
                     if on_gpu:  # also of a crop that GPU frames keep
-                        raise _GpuError(f"its pictures are not all {video.width}x{video.height}")
+                        raise _GpuError(f"its pictures are not all {whole.width}x{whole.height}")
                     if not video.parts and inside(picture.pts):
-                        report.count(f"pictures of another size or shape, fitted into {video.width}x{video.height}")
-                    given = fitted(picture, aspect, video)
-                yield Frame(_planes(video, given), picture.pts, picture.duration or 0, bool(picture.is_corrupt))
+                        report.count(f"pictures of another size or shape, fitted into {whole.width}x{whole.height}")
+                    given = fitted(picture, aspect, whole)
+                planes = _taken(video, _planes(video, given))
+                yield Frame(planes, picture.pts, picture.duration or 0, bool(picture.is_corrupt))
 
 
 def _go_to(container: InputContainer, video: StreamInfo, place: int | None) -> bool:
@@ -207,6 +209,17 @@ def _planes(video: StreamInfo, picture: Any) -> tuple[np.ndarray, ...]:
         # One thread: with more, swscale at times gives gray where a slice of the picture should be.
         picture = picture.reformat(format=video.format.name, threads=1)
     return tuple(_view(plane, dtype, *shape) for plane, shape in zip(picture.planes, shapes))
+
+
+def _taken(video: StreamInfo, planes: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """What `video.crop` takes of these planes, as views."""
+    if (crop := video.crop) is None:
+        return planes
+    taken = []
+    for i, (plane, (rows, columns)) in enumerate(zip(planes, video.format.plane_shapes(crop.width, crop.height))):
+        x, y = video.format.chroma_shift if i else (0, 0)
+        taken.append(plane[crop.y >> y : (crop.y >> y) + rows, crop.x >> x : (crop.x >> x) + columns])
+    return tuple(taken)
 
 
 def _view(plane: Any, dtype: np.dtype, rows: int, columns: int) -> np.ndarray:

@@ -13,7 +13,8 @@ from tests.vidsr.backends.test_backends import spec_for
 from vidsr import backends
 from vidsr.backends import backend_kind, choose_backend, fallbacks, open_backend
 from vidsr.choose.options import Options
-from vidsr.choose.prepare import choose_scale, prepare
+from vidsr.choose.prepare import prepare
+from vidsr.choose.size import choose_scale
 from vidsr.errors import BackendError, UsageError
 from vidsr.report import Report
 

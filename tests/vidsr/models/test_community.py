@@ -22,7 +22,8 @@ from tests.running import vidsr
 from vidsr.backends import open_backend
 from vidsr.backends.base import BackendSpec
 from vidsr.choose.options import Options
-from vidsr.choose.prepare import choose_scale, make_spec, prepare
+from vidsr.choose.prepare import make_spec, prepare
+from vidsr.choose.size import choose_scale
 from vidsr.errors import ModelError, ResumeError, UsageError
 from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat
 from vidsr.models import checkpoint

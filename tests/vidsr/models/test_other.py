@@ -24,7 +24,7 @@ from vidsr.backends.cuda import CudaBackend
 from vidsr.backends.tensorrt.body import _known
 from vidsr.backends.tiles import auto_tile, in_tiles
 from vidsr.choose.options import Options
-from vidsr.choose.prepare import choose_scale
+from vidsr.choose.size import choose_scale
 from vidsr.errors import BackendError, ModelError, UsageError
 from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat
 from vidsr.models.checkpoint import load_generator

@@ -14,7 +14,7 @@ from tests.running import Opens, vidsr
 from tests.vidsr.backends.test_backends import picture, spec_for
 from vidsr.backends import open_backend
 from vidsr.choose.options import Options
-from vidsr.choose.prepare import choose_scale
+from vidsr.choose.size import choose_scale
 from vidsr.errors import ModelError
 from vidsr.frames import PixelFormat
 from vidsr.models.architectures import ARCHITECTURES, Compact, SRResNet

@@ -12,7 +12,7 @@ import torch
 from tests.media import BT601, Track, write_episode
 from tests.running import upscaled, vidsr
 from vidsr.color import from_rgb, to_rgb
-from vidsr.frames import ColorSpec, PixelFormat
+from vidsr.frames import ColorSpec, PixelFormat, Shape
 from vidsr.proof.verify import verify
 
 YUV420P = PixelFormat("yuv", 8, (1, 1))
@@ -61,7 +61,7 @@ def remuxed(source, target, *, skip=lambda stream, packet: False, tags=None, wit
 
 
 def test_a_good_result_passes(pair):
-    proof = verify(*pair, scale=2)
+    proof = verify(*pair, Shape(128, 96, Fraction(1)))
     assert proof.passed and len(proof.checks) >= 10
 
 
@@ -70,7 +70,7 @@ def test_a_plain_copy_of_it_passes(pair, tmp_path):
 
 
 def test_wrong_scale(pair):
-    assert "size" in failures(*pair, scale=4)
+    assert "size" in failures(*pair, shape=Shape(256, 192, Fraction(1)))
 
 
 def test_a_lost_track(pair, tmp_path):

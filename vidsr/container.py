@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import io
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 from av.codec.context import ThreadType
 from av.container import InputContainer
 from av.stream import Disposition, Stream
@@ -21,6 +23,7 @@ from av.stream import Disposition, Stream
 from vidsr.errors import SourceError
 from vidsr.files import as_file
 from vidsr.frames import SourceInfo, StreamInfo, Track
+from vidsr.timeline import RESTARTING, Gap, Headers, Timeline, find_gaps, make_timeline, on_timeline
 
 NAMES = {"matroska": "MKV", "mp4": "MP4", "mov": "MOV"}  # of FFmpeg's muxers, for users
 STUCK_AFTER = 100_000  # errors in a row; MP4 has one for each sample of a damaged stretch, an hour of sound 170,000
@@ -57,13 +60,35 @@ def kind_of(stream: Stream) -> str:
 
 
 def packets(
-    container: InputContainer, streams: list[Stream], on_error: Callable[[Exception], None] = lambda error: None
-) -> Iterator[Any]:
+    container: InputContainer, streams: list[Stream], on_error: Callable[[Exception], None] = lambda error: None,
+    timeline: Timeline = Timeline(), begin: int = 0,
+) -> Iterator[Any]:  # fmt: skip
     """Demux `streams` (none: nothing, where PyAV would give all), going on after damaged stretches.
 
-    `on_error` hears of each damaged stretch. The empty packets that PyAV ends with, to flush decoders, come too.
-    SourceError when the demuxer comes no further, so that what is behind is never taken for the file's end.
+    `on_error` hears of each damaged stretch. timeline: where their times are brought to. begin: what `go_to` gave: what
+    lies before is left out. The empty packets that PyAV ends with, to flush decoders, come too. SourceError when the
+    demuxer comes no further, so that what is behind is never taken for the file's end.
     """
+    if not timeline.pieces:
+        yield from _demuxed(container, streams, on_error)
+        return
+    places: dict[int, int] = {}  # of a stream's last packet whose place is known
+    for packet in _demuxed(container, streams, on_error):
+        stream = packet.stream_index
+        if packet.pos is not None:
+            places[stream] = packet.pos
+        if packet.size:
+            if places.get(stream, -1) < begin:
+                continue
+            shift = timeline.shift(stream, places.get(stream, 0), packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts + shift
+            packet.dts = None if packet.dts is None else packet.dts + shift
+        yield packet
+
+
+def _demuxed(
+    container: InputContainer, streams: list[Stream], on_error: Callable[[Exception], None]
+) -> Iterator[Any]:
     failures = 0  # since the last packet
     while streams:
         try:
@@ -105,17 +130,96 @@ class Clock:
 
 def read_clock(path: Path, video: StreamInfo) -> Clock:
     """Read all packet headers of one video stream; nothing is decoded."""
-    pts, keyframes = array("q"), array("q")
+    return clock_of(read_headers(path, video.index, sound=False), video)
+
+
+def clock_of(headers: Sequence[Headers], video: StreamInfo) -> Clock:
+    """The clock of `video` from what `read_headers` gave."""
+    own = next(h for h in headers if h.stream == video.index)
+    pts = on_timeline(own, video.timeline)
+    keyframes = pts[np.asarray(own.keys, bool)]
+    return Clock(video.time_base, array("q", np.sort(pts).tolist()), array("q", np.sort(keyframes).tolist()))
+
+
+def read_times(info: SourceInfo) -> tuple[Clock, tuple[Gap, ...]]:
+    """The clock of the source's video, and where pictures are missing, from all packet headers of video and sound."""
+    # What tells its times in one place (MP4) also tells how long a picture is held: its sound need not be read.
+    headers = read_headers(info.path, info.video.index, sound="mp4" not in info.container)
+    gaps = find_gaps(headers, info.video.index, info.video.timeline, info.container in RESTARTING)
+    return clock_of(headers, info.video), gaps
+
+
+def read_headers(path: Path, video: int, sound: bool = True) -> list[Headers]:
+    """All packet headers of the video stream of that index, and of all sound: times as they are in the file. Samples
+    that an MP4 holds only for decoding others are left out."""
     with open_input(path) as container:
-        stream = container.streams[video.index]
-        discard_others(container, stream)
-        for packet in packets(container, [stream]):
-            time = packet.pts if packet.pts is not None else packet.dts
-            if packet.size and time is not None and not packet.is_discard:
-                pts.append(time)
-                if packet.is_keyframe:
-                    keyframes.append(time)
-    return Clock(video.time_base, array("q", sorted(pts)), array("q", sorted(keyframes)))
+        found = {}
+        for stream in container.streams:
+            if stream.index == video or (sound and stream.type == "audio"):
+                found[stream.index] = Headers(stream.index, kind_of(stream), Fraction(stream.time_base or 1))
+            else:
+                stream.discard = av.stream.Discard.all
+        places = dict.fromkeys(found, 0)
+        for order, packet in enumerate(packets(container, [container.streams[index] for index in found])):
+            index, pos, pts, dts = packet.stream_index, packet.pos, packet.pts, packet.dts
+            if pos is not None:
+                places[index] = pos
+            if packet.size and not packet.is_discard and (pts is not None or dts is not None):
+                found[index].add(
+                    order, places[index], pos is not None, dts if pts is None else pts, pts if dts is None else dts,
+                    packet.duration or 0, packet.is_keyframe,
+                )  # fmt: skip
+    return list(found.values())
+
+
+def read_timeline(container: InputContainer, path: Path, video: int) -> Timeline:
+    """The timeline of a file, for which it is read to its end if its times may restart at all. Of files that tell all
+    times in one place (MP4), or that one program has written as a whole (most MKV), nothing is read."""
+    name = container.format.name
+    matroska = "matroska" in name
+    if name not in RESTARTING and not (matroska and may_be_appended(path)):
+        return Timeline()
+    return make_timeline(read_headers(path, video), video, reordered_dts=matroska)
+
+
+def may_be_appended(path: Path) -> bool:
+    """Whether an MKV may have another one behind it: its size does not say where it ends, or more follows there."""
+    with path.open("rb") as file:
+        for _ in range(2):  # the EBML header, and the segment, which is all of the rest
+            id_length = 9 - (file.read(1) or b"\xff")[0].bit_length()
+            file.seek(id_length - 1, io.SEEK_CUR)
+            first = (file.read(1) or b"\0")[0]
+            length = 9 - first.bit_length()
+            size = int.from_bytes(bytes([first & 0xFF >> length]) + file.read(length - 1), "big")
+            if length > 8 or size == (1 << 7 * length) - 1:
+                return True
+            file.seek(size, io.SEEK_CUR)
+        return file.read(4) == b"\x1a\x45\xdf\xa3"
+
+
+def go_to(container: InputContainer, video: StreamInfo, place: int | None) -> int | None:
+    """Move to the keyframe at or before the pts `place`, None: to the beginning.
+
+    Gives what to begin with in `packets`; None where that fails: the container is at its beginning, as far as can be
+    told. Times that restart are no way to a place: there it is one in the file, and where the demuxer cannot go to
+    that (MKV), what lies before is read and left out.
+    """
+    begin = 0 if place is None else video.timeline.place(place) or 0
+    try:
+        if video.timeline.pieces:
+            if container.format.name in RESTARTING:
+                container.seek(begin, unsupported_byte_offset=True)
+            else:
+                container.seek(0)
+        elif place is None:
+            container.seek(0)
+        else:
+            container.seek(place, stream=container.streams[video.index], backward=True, any_frame=False)
+        return begin
+    except (av.FFmpegError, OSError):
+        with suppress(av.FFmpegError, OSError):
+            container.seek(0)
+        return None
 
 
 def discard_others(container: InputContainer, kept: Stream) -> None:

@@ -6,12 +6,14 @@ Frames hold planes, never RGB pixels that swscale made: the way from YUV to the 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
 
 import numpy as np
+
+from vidsr.timeline import Timeline
 
 _NAME = re.compile(r"(?:yuv(?P<chroma>420|422|444)p|(?P<gray>gray)|(?P<rgb>gbrp))(?P<bits>10|12|16)?(?:le)?")
 
@@ -224,6 +226,7 @@ class StreamInfo:
     parts: none where all pictures are alike as far as known; else what they are, and are not to the stages: those get
     all of them as the rest of this says, see source.changes.
     stereo: where the two eyes of stereo 3D lie, in Matroska's words ("left_right", "top_bottom", …); None: it is flat.
+    timeline: what becomes of times that restart; pts are always meant to be on it.
     """
 
     index: int
@@ -246,6 +249,7 @@ class StreamInfo:
     parts: tuple[Part, ...] = ()
     crop: Crop | None = None
     decoded: tuple[int, int] | None = None
+    timeline: Timeline = field(default_factory=Timeline, repr=False)
 
     @property
     def whole(self) -> StreamInfo:
@@ -312,3 +316,32 @@ class TimeRange:
             return first + ceil(Fraction(seconds).limit_denominator(1_000_000) / time_base)
 
         return units(self.start) if self.start else None, None if self.end is None else units(self.end)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a source on its own clock, for all of its tracks.
+
+    start: seconds of its first picture, by which everything becomes earlier; end: seconds behind it; None: no limit.
+    """
+
+    start: Fraction | None = None
+    end: Fraction | None = None
+
+    @classmethod
+    def of(cls, span: TimeRange, first: int, end: int | None, time_base: Fraction) -> Window:
+        """The part `span`, whose first picture is at `first`, and the lowest pts behind it, `time_base` units."""
+        return cls(first * time_base if span.start else None, None if end is None else end * time_base)
+
+    @property
+    def shift(self) -> Fraction:
+        """How much earlier everything becomes, seconds."""
+        return self.start or Fraction(0)
+
+    @property
+    def whole(self) -> bool:
+        return self.start is None and self.end is None
+
+    def holds(self, time: Fraction) -> bool:
+        """Whether what begins at that second is in it."""
+        return (self.start is None or time >= self.start) and (self.end is None or time < self.end)

@@ -35,6 +35,7 @@ from vidsr.source.colorspec import result_color
 from vidsr.source.decode import ONE_THREAD_SAMPLES, decode, gpu_missing
 from vidsr.source.nvcodec import decoder_missing
 from vidsr.source.probe import probe
+from vidsr.timeline import told_pieces
 
 MOST_JOBS = 8  # chosen unasked
 PARTS_SAID = 6  # of a video that changes
@@ -300,6 +301,8 @@ def _announce(info: SourceInfo, report: Report) -> None:
         )
     if info.video.parts:
         report.warn(f"{info.path.name}: {_changes(info.video)}")
+    for line in told_pieces(info.video.timeline):
+        report.warn(f"{info.path.name}: {line}")
     for what in info.video.lost:
         report.warn(f"{info.path.name}: {what} cannot be carried over and will be missing")
     if info.video.interlaced:

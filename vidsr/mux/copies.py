@@ -18,7 +18,7 @@ from av.stream import Stream
 
 from vidsr.container import is_cover, kind_of, open_input, packets
 from vidsr.errors import OutputError
-from vidsr.frames import SourceInfo, StreamInfo, TimeRange
+from vidsr.frames import SourceInfo, StreamInfo, Window
 from vidsr.mux.keep import Keep
 from vidsr.mux.matroska.details import MatroskaDetails, read_details
 from vidsr.mux.matroska.restore import TrackPatch
@@ -104,20 +104,19 @@ def _cover_bytes(path: Path, index: int) -> bytes:
     raise OutputError(f"{path}: its cover (#{index}) is empty; leave it out with --drop {index}")
 
 
-def set_chapters(source: InputContainer, result: OutputContainer, span: TimeRange, shift: Fraction) -> None:
-    """The source's chapters; of a part of it those that reach into it, `shift` seconds earlier."""
+def set_chapters(source: InputContainer, result: OutputContainer, window: Window) -> None:
+    """The source's chapters; of a part of it those that reach into it."""
     chapters = source.chapters()
-    if span.whole:
+    if window.whole:
         result.set_chapters(chapters)
         return
     kept = []
     for chapter in chapters:
         base = Fraction(chapter["time_base"] or 1)
-        start, end = chapter["start"] * base - shift, chapter["end"] * base - shift
-        limit = None if span.end is None else Fraction(span.end) - Fraction(span.start)
-        if end > 0 and (limit is None or start < limit):
-            low, high = max(start, Fraction(0)), end if limit is None else min(end, limit)
-            cut: Any = {**chapter, "start": round(low / base), "end": round(high / base)}
+        start, end = chapter["start"] * base, chapter["end"] * base
+        if end > window.shift and (window.end is None or start < window.end):
+            low, high = max(start - window.shift, Fraction(0)), end if window.end is None else min(end, window.end)
+            cut: Any = {**chapter, "start": round(low / base), "end": round((high - window.shift) / base)}
             kept.append(cut)
     result.set_chapters(kept)
 
@@ -128,45 +127,43 @@ def when(packet: Any) -> float:
 
 
 def copied_packets(
-    source: InputContainer, mapping: dict[int, Any], info: SourceInfo, shift: Fraction, span: TimeRange,
-    clock: bool = False,
+    source: InputContainer, mapping: dict[int, Any], info: SourceInfo, window: Window, clock: bool = False,
+    begin: int = 0,
 ) -> Iterator[Any]:  # fmt: skip
-    """Every packet of the copied streams, as it is; of a part of the source those that begin in it, `shift` earlier.
+    """Every packet of the copied streams, as it is; of a part of the source those that begin in it, as much earlier.
 
     clock: the source's own video packets come too, their times changed alike, to tell how far the file has been read.
+    begin: see `container.packets`.
     """
     wanted = [source.streams[index] for index in mapping if clock or index != info.video.index]
     for stream in source.streams:
         if stream not in wanted:
             stream.discard = av.stream.Discard.all
-    length = None if span.end is None else span.end - span.start
-    for packet in packets(source, wanted):
+    for packet in packets(source, wanted, timeline=info.video.timeline, begin=begin):
         if is_cover(packet.stream) and packet.size:
             packet.pts = packet.dts = 0  # a picture for the whole file; MP4 wants a time all the same
         if packet.pts is None and packet.dts is None:
             continue
-        if not span.whole:
-            offset = ceil(shift / packet.time_base)
-            begin = float((packet.pts if packet.pts is not None else packet.dts) * packet.time_base - shift)
-            if not is_cover(packet.stream):
-                outside = begin < 0 or (length is not None and begin >= length)
-                if outside and packet.stream_index != info.video.index:
-                    continue
-                packet.pts = None if packet.pts is None else packet.pts - offset
-                packet.dts = None if packet.dts is None else packet.dts - offset
+        if not window.whole and not is_cover(packet.stream):
+            time = (packet.pts if packet.pts is not None else packet.dts) * packet.time_base
+            if packet.stream_index != info.video.index and not window.holds(time):
+                continue
+            offset = ceil(window.shift / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts - offset
+            packet.dts = None if packet.dts is None else packet.dts - offset
         packet.stream = mapping[packet.stream_index]
         yield packet
 
 
 def lost_details(
-    info: SourceInfo, keep: Keep, span: TimeRange, sample_aspect: Fraction | None = None
+    info: SourceInfo, keep: Keep, window: Window, sample_aspect: Fraction | None = None
 ) -> tuple[list[TrackPatch], MatroskaDetails | None]:
     """What FFmpeg's Matroska muxer leaves out: BCP-47 languages, the pixels' shape, chapters in several languages.
 
     sample_aspect: of the result's pixels; None: as the source's. For restore.restore or restore.restored_header.
     """
     details = read_details(info.path) if "matroska" in info.container else None
-    if details is not None and not span.whole:
+    if details is not None and not window.whole:
         details = replace(details, chapters=None)  # they were cut and moved
     tracks = [track for track in info.tracks if track.kind not in ("attachment", "cover")]
     kept = [track for track in tracks if track.index in keep.copy or track.index == info.video.index]

@@ -14,7 +14,7 @@ from av.container import InputContainer, OutputContainer
 from vidsr.container import open_input, packets
 from vidsr.errors import OutputError
 from vidsr.files import as_file, write_failure
-from vidsr.frames import SourceInfo, StreamInfo, TimeRange
+from vidsr.frames import SourceInfo, StreamInfo, Window
 from vidsr.mux.copies import add_streams, copied_packets, lost_details, muxer_options, set_chapters, when
 from vidsr.mux.keep import Keep
 from vidsr.mux.matroska.restore import restore
@@ -22,7 +22,7 @@ from vidsr.mux.matroska.restore import restore
 
 def stitch(
     info: SourceInfo, keep: Keep, videos: Sequence[Path], pts: Sequence[Sequence[int]], last_duration: int,
-    partial: Path, span: TimeRange, sample_aspect: Fraction | None = None,
+    partial: Path, window: Window, sample_aspect: Fraction | None = None,
 ) -> None:  # fmt: skip
     """Write the result to `partial`.
 
@@ -36,31 +36,26 @@ def stitch(
                 as_file(partial), "w", format=keep.container, container_options=options,
                 metadata_errors="surrogateescape",
             ) as result:  # fmt: skip
-                shift = _shift(info, pts, span)
                 video = template.streams.video[0]
                 mapping = add_streams(
                     source, result, info, keep, lambda: result.add_stream_from_template(video, opaque=True)
                 )
-                set_chapters(source, result, span, shift * info.video.time_base)
-                _mux_all(source, result, mapping, info, keep, videos, pts, last_duration, shift, span)
+                set_chapters(source, result, window)
+                _mux_all(source, result, mapping, info, keep, videos, pts, last_duration, window)
         if keep.container == "matroska":
-            restore(partial, *lost_details(info, keep, span, sample_aspect))
+            restore(partial, *lost_details(info, keep, window, sample_aspect))
     except (av.FFmpegError, OSError, ValueError) as error:
         partial.unlink(missing_ok=True)
         raise OutputError(write_failure(partial, "the result cannot be written", error)) from error
 
 
-def _shift(info: SourceInfo, pts: Sequence[Sequence[int]], span: TimeRange) -> int:
-    """How much earlier everything becomes, in video time_base units: a part of an episode starts at zero."""
-    return 0 if span.start == 0 else min(min(times) for times in pts if times)
-
-
 def _mux_all(
     source: InputContainer, result: OutputContainer, mapping: dict[int, Any], info: SourceInfo, keep: Keep,
-    videos: Sequence[Path], pts: Sequence[Sequence[int]], last_duration: int, shift: int, span: TimeRange,
+    videos: Sequence[Path], pts: Sequence[Sequence[int]], last_duration: int, window: Window,
 ) -> None:  # fmt: skip
+    shift = round(window.shift / info.video.time_base)
     video = _video_packets(mapping[info.video.index], info.video, videos, pts, last_duration, shift)
-    copies = copied_packets(source, mapping, info, shift * info.video.time_base, span)
+    copies = copied_packets(source, mapping, info, window)
     # Both sides are in decoding order: merging them interleaves the result without holding anything back.
     for packet in heapq.merge(video, copies, key=when):
         result.mux(packet)
@@ -75,6 +70,8 @@ def _video_packets(
     reordering of any segment: never later than its own presentation, and monotonic by construction.
     """
     times = sorted(t - shift for segment in pts for t in segment)
+    for i in range(1, len(times)):  # pictures of one time, which MP4 refuses
+        times[i] = max(times[i], times[i - 1] + 1)
     orders, headers = zip(*(_read_order(path) for path in videos))
     if len(set(headers)) > 1:
         raise OutputError(f"{videos[0].parent}: its segments were encoded differently; start over with --restart")

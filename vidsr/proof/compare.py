@@ -28,6 +28,7 @@ BLOCK = 16
 class Comparison:
     """What `compared` pictures show.
 
+    elsewhere: of the result's pictures, as far as they were looked at, how many are not decoded at their times.
     psnr, worst: of luma, dB, over all of them and of the worst. part: over those of that part of a source whose
     pictures change which is worst, see StreamInfo.parts.
     shift: how far the mean of each plane moves, levels of 255: absolute, over squares of about BLOCK samples, so that
@@ -39,6 +40,7 @@ class Comparison:
     worst: float
     part: float
     shift: tuple[float, ...]
+    elsewhere: int = 0
 
 
 def compare_pictures(before: SourceInfo, after: SourceInfo, old: Clock, new: Clock) -> Comparison:
@@ -47,10 +49,13 @@ def compare_pictures(before: SourceInfo, after: SourceInfo, old: Clock, new: Clo
     old, new: when the pictures of the source and the result are shown, the i-th of one being the i-th of the other.
     """
     total = np.zeros(3)
-    worst, squared, compared = 99.0, 0.0, 0
+    worst, squared, compared, elsewhere = 99.0, 0.0, 0, 0
     starts = [part.start for part in before.video.parts]
     errors: dict[int, list[float]] = {}
-    for small, large in _pairs(before, after, old, new):
+    for wanted, small, large in _pairs(before, after, old, new):
+        if wanted != large.pts:
+            elsewhere += 1
+            continue
         a = _planes8(small, before.video.format)
         b = _planes8(large, after.video.format, [plane.shape for plane in a])
         total[: len(a)] += [_moved(x, y) for x, y in zip(a, b)]
@@ -59,16 +64,19 @@ def compare_pictures(before: SourceInfo, after: SourceInfo, old: Clock, new: Clo
         squared, compared, worst = squared + error, compared + 1, min(worst, _psnr(error))
     shift = tuple(float(value) for value in total / max(1, compared))
     part = min((_psnr(sum(found) / len(found)) for found in errors.values()), default=99.0)
-    return Comparison(compared, _psnr(squared / max(1, compared)), worst, part, shift)
+    return Comparison(compared, _psnr(squared / max(1, compared)), worst, part, shift, elsewhere)
 
 
-def _pairs(before: SourceInfo, after: SourceInfo, old: Clock, new: Clock) -> Iterator[tuple[Frame, Frame]]:
-    """The same pictures of both files. Short files are decoded whole; of long ones a few pictures from each of some
-    keyframes of the result on, so that a proof takes seconds, not as long as playing the file."""
+def _pairs(before: SourceInfo, after: SourceInfo, old: Clock, new: Clock) -> Iterator[tuple[int, Frame, Frame]]:
+    """The same pictures of both files, each with when the result's has to be shown.
+
+    Short files are decoded whole; of long ones a few pictures from each of some keyframes of the result on, so that a
+    proof takes seconds, not as long as playing the file.
+    """
     if len(new.pts) <= DECODED_WHOLE or not before.video.monotonic or len(old.pts) != len(new.pts):
         step = max(1, len(new.pts) // PICTURES)
         limits = (old.pts[0], old.pts[-1] + 1) if old.pts and before.video.monotonic else (None, None)
-        both = zip(_read(before, *limits), _read(after))
+        both = zip(new.pts, _read(before, *limits), _read(after))
         yield from (pair for number, pair in enumerate(both) if number % step == 0)
         return
     rank = {pts: index for index, pts in enumerate(new.pts)}
@@ -84,7 +92,7 @@ def _pairs(before: SourceInfo, after: SourceInfo, old: Clock, new: Clock) -> Ite
             small = _read(before, start, None, earlier[-2] if len(earlier) > 1 else None, source)
             large = _read(after, key, None, key, result)
             with closing(small), closing(large):  # type: ignore[type-var]
-                yield from islice(zip(small, large), 0, 4, 3)
+                yield from islice(zip(new.pts[rank[key] :], small, large), 0, 4, 3)
 
 
 def _read(

@@ -7,29 +7,33 @@ from dataclasses import replace
 from fractions import Fraction
 
 from vidsr.container import Clock, read_clock
-from vidsr.frames import SourceInfo, TimeRange
+from vidsr.frames import SourceInfo, TimeRange, Window
 from vidsr.proof.check import TIME_TOLERANCE, Check
 from vidsr.report import Report
 from vidsr.source.decode import decode
 
 
-def _in_span(pts: array[int], time_base: Fraction, span: TimeRange) -> array[int]:
-    if not pts or span.whole:
-        return pts
-    low, high = span.limits(pts[0], time_base)
+def _in_span(pts: array[int], first: int, time_base: Fraction, span: TimeRange) -> array[int]:
+    low, high = span.limits(first, time_base)
     return array("q", (t for t in pts if (low is None or t >= low) and (high is None or t < high)))
 
 
-def check_times(before: SourceInfo, after: SourceInfo, span: TimeRange) -> tuple[list[Check], Clock, Clock]:
-    """Every presentation time of the video; frames that do not decode in the source may be missing."""
-    source = read_clock(before.path, before.video)
-    source = replace(source, pts=_in_span(source.pts, before.video.time_base, span))
+def check_times(
+    before: SourceInfo, after: SourceInfo, span: TimeRange
+) -> tuple[list[Check], Clock, Clock, Window]:
+    """Every presentation time of the video; frames that do not decode in the source may be missing.
+
+    Gives the clocks of the source's part and of the result, too, and which part that is.
+    """
+    source, base = read_clock(before.path, before.video), before.video.time_base
+    first = source.pts[0] if source.pts else 0
+    source = replace(source, pts=_in_span(source.pts, first, base, span))
     result = read_clock(after.path, after.video)
     note = ""
     if len(source.pts) != len(result.pts):
         coded = len(source.pts)
         decoded = sorted(f.pts for f in decode(before.path, before.video, None, None, None, Report()))
-        source = replace(source, pts=_in_span(array("q", decoded), before.video.time_base, span))
+        source = replace(source, pts=_in_span(array("q", decoded), first, base, span))
         note = f", {coded - len(source.pts)} coded pictures of the source do not decode"
     shift = source.pts[0] if span.start and source.pts else 0
     both = range(min(len(source.pts), len(result.pts)))
@@ -38,4 +42,5 @@ def check_times(before: SourceInfo, after: SourceInfo, span: TimeRange) -> tuple
         Check("frame count", len(source.pts) == len(result.pts), f"{len(source.pts)} -> {len(result.pts)}{note}"),
         Check("timestamps", worst <= TIME_TOLERANCE, f"largest difference {worst * 1000:.2f} ms"),
     ]
-    return checks, source, result
+    window = Window.of(span, shift, span.limits(first, base)[1], base)
+    return checks, source, result, window

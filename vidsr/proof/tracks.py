@@ -14,7 +14,7 @@ from typing import Any
 import av
 
 from vidsr.container import NAMES, cannot_hold, container_of, is_cover, kind_of, open_input, packets
-from vidsr.frames import SourceInfo, TimeRange
+from vidsr.frames import SourceInfo, Window
 from vidsr.proof.check import TIME_TOLERANCE, Check
 
 
@@ -34,8 +34,8 @@ class _Copied:
     dispositions: frozenset[str] = frozenset()
 
 
-def _copies(info: SourceInfo, span: TimeRange, shift: float) -> list[_Copied]:
-    """Every stream but the upscaled one, in file order, with attachments and covers, `shift` seconds earlier."""
+def _copies(info: SourceInfo, window: Window) -> list[_Copied]:
+    """Every stream but the upscaled one, in file order, with attachments and covers: what of it is in `window`."""
     found: dict[int, _Copied] = {}
     digests: dict[int, Any] = {}
     with open_input(info.path) as container:
@@ -48,28 +48,28 @@ def _copies(info: SourceInfo, span: TimeRange, shift: float) -> list[_Copied]:
             if kind_of(stream) == "attachment":
                 digests[stream.index].update(stream.data)  # type: ignore[attr-defined]
         container.streams[info.video.index].discard = av.stream.Discard.all
-        for packet in packets(container, [s for s in streams if kind_of(s) != "attachment"]):
+        others = [s for s in streams if kind_of(s) != "attachment"]
+        for packet in packets(container, others, timeline=info.video.timeline):
             if not packet.size or (packet.pts is None and packet.dts is None and not is_cover(packet.stream)):
                 continue
             entry = found[packet.stream_index]
-            time = float((packet.pts if packet.pts is not None else packet.dts or 0) * packet.time_base) - shift
-            length = None if span.end is None else span.end - span.start
-            if not span.whole and not is_cover(packet.stream) and (time < 0 or (length is not None and time >= length)):
+            time = (packet.pts if packet.pts is not None else packet.dts or 0) * packet.time_base
+            if not is_cover(packet.stream) and not window.holds(time):
                 continue
             entry.packets += 1
             digests[packet.stream_index].update(bytes(packet))
-            entry.times.append(time)
+            entry.times.append(float(time - window.shift))
     for index, entry in found.items():
         entry.payload = digests[index].hexdigest()
     return list(found.values())
 
 
 def check_tracks(
-    before: SourceInfo, after: SourceInfo, dropped: Collection[int] | None, span: TimeRange, shift: float
+    before: SourceInfo, after: SourceInfo, dropped: Collection[int] | None, window: Window
 ) -> list[Check]:
     """Each copied stream: payload, times, language, title, dispositions."""
-    source = [c for c in _copies(before, span, shift) if dropped is None or c.index not in dropped]
-    result = _copies(after, TimeRange(), 0.0)
+    source = [c for c in _copies(before, window) if dropped is None or c.index not in dropped]
+    result = _copies(after, Window())
     refused = _refused(before, after) if dropped is None else set()
     checks = []
     unmatched = Counter(id(copy) for copy in result)
@@ -132,22 +132,29 @@ def _language(code: str) -> str:
     return "" if code in ("und", "") else code
 
 
-def check_whole(source: Path, result: Path, span: TimeRange) -> list[Check]:
-    """Chapters, title, and whether the result plays as long."""
+def check_whole(source: Path, result: Path, window: Window) -> list[Check]:
+    """Chapters and title."""
     with open_input(source) as a, open_input(result) as b:
         checks = []
-        if span.whole:
-            before, after = _chapters(a), _chapters(b)
-            close = len(before) == len(after) and all(
-                x[0] == y[0] and abs(x[1] - y[1]) <= TIME_TOLERANCE for x, y in zip(before, after)
-            )
-            if before or after:
-                checks.append(Check("chapters", close, f"{len(before)} -> {len(after)}"))
+        before, after = _chapters(a, window), _chapters(b, Window())
+        close = len(before) == len(after) and all(
+            x[0] == y[0] and abs(x[1] - y[1]) <= TIME_TOLERANCE for x, y in zip(before, after)
+        )
+        if before or after:
+            checks.append(Check("chapters", close, f"{len(before)} -> {len(after)}"))
         old, new = a.metadata.get("title", ""), b.metadata.get("title", "")
         if old or new:
             checks.append(Check("title", old == new, f"{old!r} -> {new!r}"))
         return checks
 
 
-def _chapters(container: Any) -> list[tuple[str, Fraction]]:
-    return [(c["metadata"].get("title", ""), c["start"] * Fraction(c["time_base"])) for c in container.chapters()]
+def _chapters(container: Any, window: Window) -> list[tuple[str, Fraction]]:
+    """(title, second at which it begins) of each chapter that reaches into `window`."""
+    found = []
+    for chapter in container.chapters():
+        base = Fraction(chapter["time_base"] or 1)
+        start, end = chapter["start"] * base, chapter["end"] * base
+        if window.whole or (end > window.shift and (window.end is None or start < window.end)):
+            begin = start if window.whole else max(start - window.shift, Fraction(0))
+            found.append((chapter["metadata"].get("title", ""), begin))
+    return found

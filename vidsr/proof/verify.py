@@ -38,11 +38,10 @@ def compare(
 ) -> Proof:
     """`verify` of a source and a result that are looked through already."""
     checks = [check_size(before.video, after.video, shape), check_aspect(before.video, after.video, shape)]
-    timing, old, new = check_times(before, after, span)
+    timing, old, new, window = check_times(before, after, span)
     checks += timing
     checks += check_tags(before.video, after.video, container_of(after))
-    shift = float(old.pts[0] * old.time_base) if span.start and old.pts else 0.0
-    checks += check_tracks(before, after, dropped, span, shift)
-    checks += check_whole(before.path, after.path, span)
+    checks += check_tracks(before, after, dropped, window)
+    checks += check_whole(before.path, after.path, window)
     checks += check_pictures(before, after, old, new)
     return Proof(tuple(checks))

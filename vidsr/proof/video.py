@@ -94,8 +94,10 @@ def check_pictures(before: SourceInfo, after: SourceInfo, old: Clock, new: Clock
     picture = f"{found.compared} scaled back down: luma PSNR {found.psnr:.1f} dB, the worst {found.worst:.1f} dB"
     if before.video.parts:
         picture += f", the worst part of the film {found.part:.1f} dB"
+    if found.elsewhere:
+        picture += f", {found.elsewhere} not where they belong"
     moved = "mean of Y, U, V moves by " + ", ".join(f"{value:.2f}" for value in found.shift) + " of 255 levels"
     return [
-        Check("picture", min(found.psnr, found.part) >= MIN_PSNR, picture),
+        Check("picture", min(found.psnr, found.part) >= MIN_PSNR and not found.elsewhere, picture),
         Check("colour shift", max(found.shift) <= MAX_COLOR_SHIFT, moved),
     ]

@@ -25,17 +25,17 @@ import av
 from av.container import InputContainer, OutputContainer
 
 from vidsr.backends.base import Backend, BackendSpec
-from vidsr.container import open_input
+from vidsr.container import go_to, open_input
 from vidsr.encode.encoder import Encoder
 from vidsr.errors import OutputError, UsageError, VidsrError
-from vidsr.frames import Frame, SourceInfo, TimeRange
+from vidsr.frames import Frame, SourceInfo, TimeRange, Window
 from vidsr.mux.copies import add_streams, copied_packets, lost_details, muxer_options, set_chapters, when
 from vidsr.mux.matroska.restore import restored_header
 from vidsr.report import Report
 from vidsr.reuse.reuse import ReuseCounts
 from vidsr.run.job import Job, Progress
 from vidsr.run.pipeline import warn_if_short
-from vidsr.run.segments import one_segment
+from vidsr.run.segments import Segment, one_segment
 from vidsr.run.stages import enlarged, finishing
 
 READ_AHEAD = 16 << 20  # bytes of copied packets at most that wait for their time
@@ -86,7 +86,7 @@ def stream(
             with enlarged(
                 job.info, segment, backend, report, job.batch_size, job.reuse, job.decode_on_gpu, counts=counts
             ) as upscaled, finishing(upscaled, job) as frames:
-                _send(job, segment.start, frames, counts, sink, report, progress)
+                _send(job, segment, frames, counts, sink, report, progress)
     except (av.FFmpegError, OSError) as error:
         if sink.gone:
             return False
@@ -96,7 +96,7 @@ def stream(
 
 
 def _send(
-    job: Job, start: int | None, frames: Iterator[Frame], counts: ReuseCounts, sink: _Sink, report: Report,
+    job: Job, segment: Segment, frames: Iterator[Frame], counts: ReuseCounts, sink: _Sink, report: Report,
     progress: Callable[[Progress], None],
 ) -> None:  # fmt: skip
     info, spec, video = job.info, job.backend, job.info.video
@@ -104,7 +104,8 @@ def _send(
     first = next(taken, None)
     if first is None:
         raise OutputError(f"{info.path}: no frame of the part asked for decodes; nothing was written")
-    shift = 0 if job.span.start == 0 else first.pts
+    window = Window.of(job.span, first.pts, segment.end, video.time_base)
+    shift = round(window.shift / video.time_base)
     with open_input(info.path) as source, _matroska(sink, {**muxer_options(info, job.keep), **_MUXER}) as result:
         height, width = first.planes[0].shape
         encoder = Encoder(
@@ -114,12 +115,12 @@ def _send(
         for name, value in _described(spec).items():
             encoder.stream.codec_context.options.setdefault(name, value)
         mapping = add_streams(source, result, info, job.keep, lambda: encoder.stream)
-        set_chapters(source, result, job.span, shift * video.time_base)
+        set_chapters(source, result, window)
         result.start_encoding()
-        patches, details = lost_details(info, job.keep, job.span, job.result.sample_aspect)
+        patches, details = lost_details(info, job.keep, window, job.result.sample_aspect)
         length = _length(source, info, job.span, float(first.pts * video.time_base))
         sink.send_header(lambda header: restored_header(header, patches, details, length))
-        copies = _Copies(source, mapping, job, start, shift)
+        copies = _Copies(source, mapping, job, segment.start, window)
         for packet, pts in _encoded(encoder, first, taken):
             packet.pts, packet.dts = pts - shift, min(packet.dts, pts) - shift
             for copied in copies.until(when(packet)):
@@ -216,20 +217,19 @@ class _Copies:
     """
 
     def __init__(
-        self, source: InputContainer, mapping: dict[int, Any], job: Job, start: int | None, shift: int
+        self, source: InputContainer, mapping: dict[int, Any], job: Job, start: int | None, window: Window
     ) -> None:
-        info, span = job.info, job.span
-        base = info.video.time_base
-        if start is not None and (begin := float(start * base) - BEFORE_START) > 0:
-            with suppress(av.FFmpegError, OSError):
-                source.seek(round(begin * av.time_base))
-        self._packets = copied_packets(source, mapping, info, shift * base, span, clock=True)
+        info, video = job.info, job.info.video
+        begin = None
+        if start is not None and start * video.time_base > BEFORE_START:
+            begin = go_to(source, video, start - int(BEFORE_START / video.time_base))
+        self._packets = copied_packets(source, mapping, info, window, clock=True, begin=begin or 0)
         self._clock_index = mapping[info.video.index].index
         others = {index: added.index for index, added in mapping.items() if index != info.video.index}
         self._queues: dict[int, deque[Any]] = {index: deque() for index in others.values()}
         # A player waits for sound; a subtitle may not come for minutes.
         self._paced = [self._queues[others[t.index]] for t in info.tracks if t.kind == "audio" and t.index in others]
-        self._behind = inf if span.end is None else span.end - span.start + FURTHER_ON
+        self._behind = inf if window.end is None else float(window.end - window.shift) + FURTHER_ON
         self._clock, self._held, self._ended = -inf, 0, not others
 
     def until(self, time: float) -> Iterator[Any]:

@@ -23,6 +23,7 @@ from vidsr.backends import BACKENDS, backend_kind
 from vidsr.backends.base import Backend, BackendSpec
 from vidsr.errors import Cancelled, OutputError, VerifyError
 from vidsr.files import publish, write_failure
+from vidsr.frames import Window
 from vidsr.mux.stitch import stitch
 from vidsr.proof.verify import Proof, verify
 from vidsr.report import Report
@@ -52,6 +53,8 @@ def run(
             raise Cancelled(f"{job.output}: cancelled; finished segments are kept, {again} goes on from there")
 
     plan = make_plan(job.info, job.span, job.settings, versions())
+    for line in plan.notes:
+        report.warn(line)
     work = Workspace(job.output)
     work.open()
     try:
@@ -69,8 +72,10 @@ def run(
         videos = [work.video_path(result.index) for result in filled]
         end = Progress(sum(len(r.pts) for r in results), plan.packets, len(results), len(results), 0)
         told(replace(end, step="joining"))
+        first, base = min(min(result.pts) for result in filled), job.info.video.time_base
+        window = Window.of(job.span, first, plan.segments[-1].end, base)
         stitch(
-            job.info, job.keep, videos, [r.pts for r in filled], last or _usual_step(filled), partial, job.span,
+            job.info, job.keep, videos, [r.pts for r in filled], last or _usual_step(filled), partial, window,
             job.result.sample_aspect,
         )  # fmt: skip
         told(replace(end, step="proving"))

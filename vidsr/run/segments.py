@@ -21,10 +21,11 @@ from typing import Any
 import av
 from filelock import FileLock, Timeout
 
-from vidsr.container import Clock, discard_others, open_input, packets, read_clock
+from vidsr.container import Clock, discard_others, open_input, packets, read_clock, read_times
 from vidsr.errors import OutputError, ResumeError, SourceError
 from vidsr.files import file_sha256, fit_name, write_failure, write_whole
 from vidsr.frames import SourceInfo, TimeRange
+from vidsr.timeline import told_gaps
 
 PLAN_VERSION = 2
 MIN_FRAMES = 240  # shorter segments cost size and quality, each begins with a keyframe
@@ -51,7 +52,7 @@ class Plan:
     """The whole run, fixed before its first frame. settings, versions, resolved: what must not change on resuming.
 
     settings: what was chosen. resolved: what that came to on the machine, see backends.base.Backend.settle; empty until
-    the backend is open.
+    the backend is open. notes: what is to be said of the source's times; it is found each time anew.
     """
 
     source: Mapping[str, Any]
@@ -59,6 +60,7 @@ class Plan:
     versions: Mapping[str, str]
     segments: tuple[Segment, ...]
     resolved: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     version: int = PLAN_VERSION
 
     @property
@@ -83,15 +85,18 @@ class SegmentResult:
 def make_plan(
     info: SourceInfo, span: TimeRange, settings: Mapping[str, Any], versions: Mapping[str, str]
 ) -> Plan:
-    """Read every packet header of the video once and cut it at keyframes. SourceError when nothing is in `span`."""
-    clock = read_clock(info.path, info.video)
+    """Read every packet header of video and sound once and cut the video at keyframes. SourceError when nothing is in
+    `span`."""
+    clock, gaps = read_times(info)
     if not clock.pts:
         raise SourceError(f"{info.path}: its video has no timestamps; remux it first")
     segments = cut(clock, span, info.video.monotonic)
     if not segments:
         length = clock.seconds(-1, clock.pts[0])
         raise SourceError(f"{info.path}: no frame in the part asked for; the video is {length:.1f} s long")
-    return Plan(_identity(info.path), dict(settings), dict(versions), segments)
+    inside = [gap for gap in gaps if span.start <= gap.at and (span.end is None or gap.at < span.end)]
+    notes = tuple(f"{info.path.name}: {line}" for line in told_gaps(inside))
+    return Plan(_identity(info.path), dict(settings), dict(versions), segments, notes=notes)
 
 
 def cut(clock: Clock, span: TimeRange, monotonic: bool = True) -> tuple[Segment, ...]:
@@ -106,7 +111,10 @@ def cut(clock: Clock, span: TimeRange, monotonic: bool = True) -> tuple[Segment,
     cuts = [0]
     while monotonic and len(chosen) - cuts[-1] >= MIN_FRAMES + MIN_FRAMES // 2:
         at = range(cuts[-1] + MIN_FRAMES, min(cuts[-1] + MAX_FRAMES, len(chosen) - MIN_FRAMES // 2) + 1)
-        cuts.append(next((i for i in at if i < len(chosen) and chosen[i] in keys), at[-1]))
+        own = [i for i in at if i < len(chosen) and chosen[i] != chosen[i - 1]]  # not between pictures of one time
+        if not own:
+            break
+        cuts.append(next((i for i in own if chosen[i] in keys), own[-1]))
     segments = []
     for index, (a, b) in enumerate(zip(cuts, cuts[1:] + [len(chosen)])):
         start = low if index == 0 else chosen[a]
@@ -123,6 +131,10 @@ def one_segment(info: SourceInfo, span: TimeRange) -> Segment:
     if span.whole:
         return Segment(0, None, None, None, 0)
     video = info.video
+    if video.timeline.pieces:
+        clock = read_clock(info.path, video)
+        low, high = span.limits(clock.pts[0], video.time_base)
+        return Segment(0, low, high, _seek_target(clock.keyframes, low), 0)
     with open_input(info.path) as container:
         stream: Any = container.streams[video.index]
         discard_others(container, stream)

@@ -56,7 +56,7 @@ def look_through(info: SourceInfo, span: TimeRange = TimeRange()) -> SourceInfo:
         context.skip_frame = "NONKEY"
         discard_others(container, stream)
         only_keyframes = True
-        for packet in packets(container, [stream]):
+        for packet in packets(container, [stream], timeline=video.timeline):
             only_keyframes = only_keyframes and (packet.is_keyframe or not packet.size)
             if only_keyframes and len(times) == _KEYFRAMES_IN_A_ROW:
                 return info

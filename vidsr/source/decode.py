@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 
-from vidsr.container import discard_others, open_input, packets, use_one_thread
+from vidsr.container import discard_others, go_to, open_input, packets, use_one_thread
 from vidsr.frames import Frame, PixelFormat, StreamInfo
 from vidsr.report import Report
 from vidsr.source.changes import Shapes, fitted, is_other
@@ -22,6 +22,7 @@ from vidsr.source.nvcodec import decoder_missing, gpu_decoder
 # while each decoder on it costs memory there and the way back to the host.
 ONE_THREAD_SAMPLES = 1024 * 576
 _GPU_LAYOUTS = {"nv12": PixelFormat("yuv", 8, (1, 1)), "p010le": PixelFormat("yuv", 10, (1, 1))}
+REORDERED = 4  # pictures; guessed times (DVDs) may be out of order by so many
 _COMPARED = 8  # frames decoded both ways before a GPU is trusted with a file
 
 
@@ -95,7 +96,7 @@ def _between(
     on_gpu: bool = False, container: InputContainer | None = None,
 ) -> Iterator[Frame]:  # fmt: skip
     """`decode` in one way or the other; _GpuError ends what the GPU cannot do like the software."""
-    landed = False
+    landed, behind = False, 0
 
     def inside(pts: int | None) -> bool:
         return pts is None or ((start is None or pts >= start) and (end is None or pts < end))
@@ -108,7 +109,10 @@ def _between(
         if start is not None and frame.pts < start:
             continue
         if end is not None and frame.pts >= end:
-            return
+            behind += 1
+            if behind > REORDERED:
+                return
+            continue
         if frame.corrupt and on_gpu:
             raise _GpuError("a frame decodes with errors")
         if frame.corrupt:
@@ -135,12 +139,12 @@ def _decode(
 
     with ExitStack() as stack:
         # Some containers cannot go back to their beginning (FLV, IVF, raw H.264): they are opened anew for that.
-        if opened is not None and _go_to(opened, video, seek):
+        begin = None if opened is None else go_to(opened, video, seek)
+        if opened is not None and begin is not None:
             container = opened
         else:
             container = stack.enter_context(open_input(path))
-            if seek is not None:
-                _go_to(container, video, seek)
+            begin = 0 if seek is None else go_to(container, video, seek) or 0
         stream: Any = container.streams[video.index]
         if not stream.codec_context.is_open:
             use_one_thread(stream)
@@ -148,7 +152,7 @@ def _decode(
         discard_others(container, stream)
         last: int | None = None
         whole, shapes = video.whole, Shapes(video)
-        for packet in packets(container, [stream], damaged):
+        for packet in packets(container, [stream], damaged, video.timeline, begin):
             try:
                 decoded = decoder.decode(packet)
             except (av.FFmpegError, ValueError) as error:
@@ -170,21 +174,6 @@ def _decode(
                     given = fitted(picture, aspect, whole)
                 planes = _taken(video, _planes(video, given))
                 yield Frame(planes, picture.pts, picture.duration or 0, bool(picture.is_corrupt))
-
-
-def _go_to(container: InputContainer, video: StreamInfo, place: int | None) -> bool:
-    """Move to the keyframe at or before the pts `place`, None: to the beginning; False, and to the beginning as far as
-    can be told, where that fails."""
-    try:
-        if place is None:
-            container.seek(0)
-        else:
-            container.seek(place, stream=container.streams[video.index], backward=True, any_frame=False)
-        return True
-    except (av.FFmpegError, OSError):
-        with suppress(av.FFmpegError, OSError):
-            container.seek(0)
-        return False
 
 
 def _gpu_decoder(stream: Any, video: StreamInfo) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from statistics import median
@@ -13,11 +13,12 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 
-from vidsr.container import is_cover, kind_of, open_input, packets, use_one_thread
+from vidsr.container import is_cover, kind_of, open_input, packets, read_timeline, use_one_thread
 from vidsr.errors import SourceError
 from vidsr.frames import HdrMetadata, PixelFormat, SourceInfo, StreamInfo, Track
 from vidsr.source.colorspec import resolve_color
 from vidsr.source.stereo import stereo_layout
+from vidsr.timeline import Timeline
 
 FRAMES_LOOKED_AT = 48
 PICTURES_COUNTED = 240  # of one video track, where there are several
@@ -37,12 +38,16 @@ def probe(path: str | Path) -> SourceInfo:
     with open_input(path) as container:
         stream = _choose_video(path, container)
         tracks = tuple(_track(stream) for stream in container.streams)
-        sample = _look(container, stream)
+        timeline = read_timeline(container, path, stream.index)
+        sample = _look(container, stream, timeline)
         if not sample.frames:
             raise SourceError(f"{path}: no frame of its {stream.codec_context.name} video decodes; is it encrypted?")
         duration = None if container.duration is None else container.duration / av.time_base
+        if timeline.pieces:  # the container knows of the first piece only, or the last; Matroska tells when it ends
+            duration = timeline.end - (0 if "matroska" in container.format.name else timeline.start)
         chapters = len(container.chapters())
-        return SourceInfo(path, container.format.name, duration, _describe(path, stream, sample), tracks, chapters)
+        video = replace(_describe(path, stream, sample), timeline=timeline)
+        return SourceInfo(path, container.format.name, duration, video, tracks, chapters)
 
 
 def _choose_video(path: Path, container: InputContainer) -> Any:
@@ -97,7 +102,7 @@ class _Sample:
     damaged: int = 0
 
 
-def _look(container: InputContainer, stream: Any) -> _Sample:
+def _look(container: InputContainer, stream: Any, timeline: Timeline) -> _Sample:
     """Decode up to FRAMES_LOOKED_AT frames, keeping their headers only."""
     sample = _Sample()
 
@@ -105,7 +110,7 @@ def _look(container: InputContainer, stream: Any) -> _Sample:
         sample.damaged += 1
 
     use_one_thread(stream)
-    for packet in packets(container, [stream], damaged):
+    for packet in packets(container, [stream], damaged, timeline):
         try:
             frames = packet.decode()
         except (av.FFmpegError, ValueError) as error:

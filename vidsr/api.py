@@ -12,6 +12,7 @@ from typing import Unpack
 from vidsr.backends import BACKENDS as BACKENDS
 from vidsr.backends import available_backends, backend_kind, open_backend
 from vidsr.backends.base import Backend, BackendSpec
+from vidsr.choose.crop import cropped, shown
 from vidsr.choose.model import FAMILY as FAMILY
 from vidsr.choose.model import Outlook, natively
 from vidsr.choose.options import LEAST_TILE as LEAST_TILE
@@ -51,7 +52,7 @@ Told = Callable[[str], None]
 
 def probe(path: str | Path) -> SourceInfo:
     """What is in a video file: its streams, colour, timing. SourceError when there is no picture to upscale."""
-    return probe_file(path)
+    return shown(probe_file(path), Report())
 
 
 def plan(
@@ -294,7 +295,8 @@ def verify(
     Options that the result was made with; without any of a size, every larger one of the same shape is right.
     """
     options = Options(**choices)  # which checks them
-    before, after = look_through(probe(source), options.span), look_through(probe_file(result))
+    before, after = look_through(probe_file(source), options.span), look_through(probe_file(result))
+    before = cropped(shown(before, Report()), options, Report())
     shape = expected_shape(options, before.video.shape, after.video.format, before.video.turned)
     return compare(before, after, shape, dropped, options.span)
 

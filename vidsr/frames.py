@@ -268,15 +268,21 @@ class StreamInfo:
         matrix = self.display_matrix
         return matrix is not None and abs(matrix[1]) > abs(matrix[0])
 
+    @property
+    def crop_steps(self) -> tuple[int, int]:
+        """What the columns and rows at which a part may begin are multiples of: chroma is shared by two each, and of
+        interlaced video each field has its own."""
+        x, y = self.format.chroma_shift
+        return 1 << x, (1 << y) * (2 if self.interlaced else 1)
+
     def cropped(self, crop: Crop) -> StreamInfo:
         """With `crop` of what is taken so far. ValueError where it does not lie within that, or between two samples of
         chroma."""
-        x, y = self.format.chroma_shift
         if min(crop.x, crop.y) < 0 or min(crop.width, crop.height) < 1:
             raise ValueError(f"crop {crop}: got a part of nothing")
         if crop.x + crop.width > self.width or crop.y + crop.height > self.height:
             raise ValueError(f"crop {crop}: got more than {self.width}x{self.height}")
-        if crop.x % (1 << x) or crop.y % (1 << y):
+        if crop.x % self.crop_steps[0] or crop.y % self.crop_steps[1]:
             raise ValueError(f"crop {crop}: got a beginning between two samples of {self.format.name}'s chroma")
         before, whole = self.crop or Crop(self.width, self.height, 0, 0), self.whole
         within = Crop(crop.width, crop.height, before.x + crop.x, before.y + crop.y)

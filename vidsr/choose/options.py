@@ -10,12 +10,13 @@ from typing import Literal, TypedDict, get_args
 
 from vidsr.backends.base import Precision
 from vidsr.errors import UsageError
-from vidsr.frames import TimeRange
+from vidsr.frames import Crop, TimeRange
 from vidsr.models.checkpoint import MOST_SCALE
 from vidsr.mux.keep import DROP_WORDS
 
 SCALES = range(2, MOST_SCALE + 1)
 LEAST_TILE = 16
+AUTO_CROP: Literal["auto"] = "auto"
 Hwaccel = Literal["cuda", "off"]
 Reuse = Literal["exact", "off"]
 Grain = Literal["keep"]
@@ -28,6 +29,8 @@ class Options:
     output: the result; None: beside the source, named after the scale.
     scale: 2 to 8 times the size, as far as the model goes. height, width, fit: rows, columns, or (width, height) of a
     box of the result instead, its shape kept; square_pixels: with pixels as wide as high, else those of the source.
+    crop: "W:H:X:Y" or (W, H, X, Y): only that part of each picture, from column X and row Y on; "auto": all but black
+    bars; None or "off": all that players show.
     model: an installed model's name, a weights file, or "best" for the best there is whatever it costs; None: the best
     that keeps up with the source on this machine; "balanced" for a still picture.
     backend: a name of `vidsr.capabilities()`. precision: of the convolutions. tile: work on squares of that many source
@@ -51,6 +54,7 @@ class Options:
     width: int | None = None
     fit: tuple[int, int] | str | None = None
     square_pixels: bool = False
+    crop: tuple[int, int, int, int] | str | None = None
     model: str | None = None
     backend: str | None = None
     precision: Precision | None = None
@@ -80,7 +84,7 @@ class Options:
             object.__setattr__(self, "model", str(self.model))
         dropped = [self.drop] if isinstance(self.drop, str) else self.drop
         object.__setattr__(self, "drop", frozenset(map(str, dropped)))
-        _ = self.box  # which checks it
+        _ = self.box, self.part  # which check them
         for name in ("scale", "height", "width", "tile", "threads", "jobs"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
@@ -125,6 +129,18 @@ class Options:
             raise UsageError(f"--fit {self.fit}: write it as WIDTHxHEIGHT, such as 1920x1080")
         return int(parts[0]), int(parts[1])
 
+    @property
+    def part(self) -> Crop | Literal["auto"] | None:
+        """`crop`, as far as it can be told without a source."""
+        if self.crop is None or self.crop == "off":
+            return None
+        if self.crop == AUTO_CROP:
+            return AUTO_CROP
+        parts = self.crop.split(":") if isinstance(self.crop, str) else [str(number) for number in self.crop]
+        if len(parts) != 4 or not all(is_number(part) for part in parts) or 0 in map(int, parts[:2]):
+            raise UsageError(f"--crop {self.crop}: write it as WIDTH:HEIGHT:X:Y, such as 704:480:8:0, auto or off")
+        return Crop(*map(int, parts))
+
     def size_words(self) -> str:
         """How the size was asked for, on the command line."""
         fit = None if self.box is None else "x".join(map(str, self.box))
@@ -146,6 +162,7 @@ class Expected(TypedDict, total=False):
     width: int | None
     fit: tuple[int, int] | str | None
     square_pixels: bool
+    crop: tuple[int, int, int, int] | str | None
     start: float
     duration: float | None
 

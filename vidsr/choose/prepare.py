@@ -13,6 +13,7 @@ from typing import Any
 from vidsr.backends import backend_kind, choose_backend, fallbacks
 from vidsr.backends.base import BackendSpec
 from vidsr.choose.backend import faster_backend
+from vidsr.choose.crop import cropped, shown
 from vidsr.choose.model import Outlook, choose_model, family_member, natively
 from vidsr.choose.options import Hwaccel, Options, Reuse, is_number
 from vidsr.choose.samples import stretches
@@ -84,6 +85,7 @@ def decide(
             f"{source.name}: is not looked through before it is streamed: pictures that change are fitted into "
             f"{info.video.width}x{info.video.height}"
         )
+    info = cropped(shown(info, report), options, report)
     output = options.output or default_output(source, size_name(options))
     output_format(output)  # refuses a suffix that is not written, before anything else is said of it
     live = output == STDOUT
@@ -138,7 +140,8 @@ def decide(
             say(outlook.line(datetime.now()))
     remembered: dict[str, Any] = {
         "scale": scale if shape is None else None, "size": "x".join(map(str, size)),
-        "sample_aspect": job.result.sample_aspect, "model": Path(spec.model).stem or "none",
+        "sample_aspect": job.result.sample_aspect, "crop": None if video.crop is None else str(video.crop),
+        "model": Path(spec.model).stem or "none",
         "weights": weights_sha256(spec.model) if spec.model else "",
         "reuse": "off" if still is None else asdict(still),
         "codec": codec.name, "encoder_options": dict(settings.options), "pixel_format": format.name,

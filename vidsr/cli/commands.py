@@ -72,6 +72,7 @@ def main(context: click.Context) -> None:
 @click.option("--width", type=int, help="Columns of the result instead. -> INPUT.1920w.mkv")
 @click.option("--fit", metavar="WxH", help="The largest size that fits into WxH pixels as they are stored, its shape kept. -> INPUT.1920x1080.mkv")
 @click.option("--square-pixels", is_flag=True, help="Make pixels as wide as high, DVD's 8:9 and 32:27 for example, in the same step.")
+@click.option("--crop", metavar="auto|W:H:X:Y|off", default="off", show_default=True, help="Only a part of each picture: W columns and H rows from column X and row Y on; auto: all but black bars. What the file's header crops is always cropped.")
 @click.option("--overwrite", is_flag=True, help="Replace a result that exists.")
 @click.option("--restart", is_flag=True, help="Throw unfinished work away instead of going on with it.")
 @click.option("--model", default="auto", show_default=True, help=f"{', '.join(api.FAMILY)}; auto: the best of these that keeps up with the source on this machine, balanced for a still picture; best: the closest, whatever it costs. Or another installed model (see `vidsr models`), or a .pth or .safetensors file.")
@@ -138,7 +139,9 @@ def _options(given: dict[str, Any]) -> api.Options:
         if not equals or not key:
             raise UsageError(f"--encoder-option {pair}: write it as NAME=VALUE")
         pairs[key] = value
-    chosen: dict[str, Any] = {name: None if value == "auto" else value for name, value in given.items()}
+    chosen: dict[str, Any] = {
+        name: None if value == "auto" and name != "crop" else value for name, value in given.items()
+    }
     chosen["grain"] = None if chosen["grain"] == "clean" else chosen["grain"]
     tile = chosen.pop("tile")
     if tile is not None and not (api.is_number(tile) and int(tile) >= api.LEAST_TILE):
@@ -246,6 +249,7 @@ def probe(file: Path | None, output: Path | None, machine: bool) -> None:
 @click.option("--width", type=int)
 @click.option("--fit", metavar="WxH")
 @click.option("--square-pixels", is_flag=True)
+@click.option("--crop", metavar="auto|W:H:X:Y|off", default="off")
 @click.option("--drop", multiple=True, type=int, metavar="N", help="Source tracks that may be missing. [default: those that the result's container cannot hold]")
 @click.option("--start", type=Seconds(), default=0.0, help="The part of SOURCE that was upscaled.")
 @click.option("--duration", type=Seconds())

@@ -33,6 +33,7 @@ from vidsr.models import checkpoint
 from vidsr.models.checkpoint import ModelInfo
 from vidsr.mux.keep import DROP_WORDS as DROP_WORDS
 from vidsr.mux.keep import STDOUT, Keep, choose_tracks, default_suffix, output_format
+from vidsr.mux.sound import ENCODERS as AUDIO  # noqa: F401
 from vidsr.proof.verify import Proof, compare
 from vidsr.report import Report
 from vidsr.run.finish import finished_still
@@ -198,7 +199,7 @@ class Plan:
         if output_format(output) == self.job.keep.container:
             keep = self.job.keep
         else:
-            keep = choose_tracks(self.source, output, self.options.drop)
+            keep = choose_tracks(self.source, output, self.options.drop, self.options.audio, self.options.span)
             announce_container(self.source, keep, report)
         check_container(CODECS[self.codec], output)
         return replace(self.job, output=output, keep=keep)
@@ -298,7 +299,7 @@ def verify(
     before, after = look_through(probe_file(source), options.span), look_through(probe_file(result))
     before = cropped(shown(before, Report()), options, Report())
     shape = expected_shape(options, before.video.shape, after.video.format, before.video.turned)
-    return compare(before, after, shape, dropped, options.span)
+    return compare(before, after, shape, dropped, options.span, options.audio)
 
 
 def installed_models() -> list[ModelInfo]:

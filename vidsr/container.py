@@ -16,8 +16,9 @@ from typing import Any
 
 import av
 import numpy as np
+from av.bitstream import BitStreamFilterContext
 from av.codec.context import ThreadType
-from av.container import InputContainer
+from av.container import InputContainer, OutputContainer
 from av.stream import Disposition, Stream
 
 from vidsr.errors import SourceError
@@ -243,6 +244,29 @@ def container_of(info: SourceInfo) -> str:
     return "mov" if info.path.suffix.lower() == ".mov" else "mp4"
 
 
+def copy_stream(result: OutputContainer, stream: Stream) -> Any:
+    """A stream of `result` for the packets of `stream` as they are. ValueError or FFmpegError where its muxer has none.
+
+    Matroska takes what AVI and ASF hold of sound (WMA, ADPCM) as those describe it, though FFmpeg's list of its codecs
+    leaves it out.
+    """
+    try:
+        return result.add_stream_from_template(stream, opaque=True)
+    except ValueError:
+        if result.format.name != "matroska" or stream.type != "audio":
+            raise
+        added = result.add_mux_stream("flac")
+        BitStreamFilterContext("null", stream, added)  # which hands all that is known of `stream` on
+        added.time_base = stream.time_base
+        return added
+
+
+def kept_otherwise(kind: str, codec: str) -> bool:
+    """Whether a track that a container cannot hold is kept without loss all the same: AAC out of LATM, plain samples of
+    another order."""
+    return kind == "audio" and (codec == "aac_latm" or codec.startswith("pcm_"))
+
+
 def cannot_hold(container: str, stream: Stream, track: Track) -> str | None:
     """Why the muxer refuses this stream (" (…)" or ""), None when it takes it: a trial of its header in memory."""
     if track.kind == "attachment":
@@ -251,10 +275,20 @@ def cannot_hold(container: str, stream: Stream, track: Track) -> str | None:
         return None
     if track.kind == "unknown" or track.codec == "?" or (track.kind == "data" and container == "matroska"):
         return ""
+    written = io.BytesIO()
     try:
-        with av.open(io.BytesIO(), "w", format=container) as trial:
-            trial.add_stream_from_template(stream, opaque=True)
+        with av.open(written, "w", format=container) as trial:
+            added = copy_stream(trial, stream)
             trial.start_encoding()
+            if added.codec_context is None:
+                packet = av.Packet(bytes(1 << 10))
+                packet.pts, packet.dts, packet.time_base, packet.stream = 0, 0, Fraction(1, 1000), added
+                trial.mux(packet)
+        if added.codec_context is None:  # nobody knows beforehand what is read of it
+            written.seek(0)
+            with av.open(written) as again:
+                codec = again.streams[0].codec_context
+                return None if codec is not None and codec.codec.canonical_name == track.codec else ""
     except (ValueError, av.FFmpegError, OSError) as error:
         text = str(getattr(error, "strerror", None) or error)
         return "" if "does not support" in text else f" ({text})"

@@ -8,7 +8,7 @@ import pytest
 from tests.running import ROOT
 from vidsr.encode.codecs import CODECS
 
-GROUND = {"errors", "report", "files", "machine", "frames", "container", "timeline"}  # import each other at most
+GROUND = {"errors", "report", "files", "machine", "frames", "container", "timeline", "aac"}  # import each other at most
 # Room: what else of vidsr it may import. A name with a dot is one file of another room.
 ROOMS = {
     "color": set(),

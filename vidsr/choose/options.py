@@ -13,6 +13,7 @@ from vidsr.errors import UsageError
 from vidsr.frames import Crop, TimeRange
 from vidsr.models.checkpoint import MOST_SCALE
 from vidsr.mux.keep import DROP_WORDS
+from vidsr.mux.sound import Audio
 
 SCALES = range(2, MOST_SCALE + 1)
 LEAST_TILE = 16
@@ -43,6 +44,7 @@ class Options:
     grain: "keep": lay the noise that is taken out of what stands still over the result; None: leave it out.
     start, duration: seconds, a part of the source. drop: kinds of tracks (audio, subtitle, …, unsupported) or their
     numbers as text, to be left out.
+    audio: "opus", "aac" or "flac": encode all sound anew; None: keep it as it is.
     check: prove the result at the end. overwrite: replace a file at `output`. restart: throw unfinished work away.
 
     UsageError, one line with the cure, for what makes no sense whatever the source.
@@ -73,6 +75,7 @@ class Options:
     start: float = 0.0
     duration: float | None = None
     drop: Collection[str] = frozenset()
+    audio: Audio | None = None
     check: bool = True
     overwrite: bool = False
     restart: bool = False
@@ -100,7 +103,8 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"--{name} {value}: choose {least} or more")
-        for name, words in (("precision", Precision), ("hwaccel", Hwaccel), ("reuse", Reuse), ("grain", Grain)):
+        for name, words in (("precision", Precision), ("hwaccel", Hwaccel), ("reuse", Reuse), ("grain", Grain),
+                            ("audio", Audio)):
             value = getattr(self, name)
             if value is not None and value not in get_args(words):
                 raise UsageError(f"--{name} {value}: choose one of auto, {', '.join(get_args(words))}")
@@ -155,7 +159,7 @@ class Options:
 
 
 class Expected(TypedDict, total=False):
-    """Those that a result's size and length follow from, as keyword arguments."""
+    """Those that a result's size, length and sound follow from, as keyword arguments."""
 
     scale: int | None
     height: int | None
@@ -165,6 +169,7 @@ class Expected(TypedDict, total=False):
     crop: tuple[int, int, int, int] | str | None
     start: float
     duration: float | None
+    audio: Audio | None
 
 
 class Choices(Expected, total=False):

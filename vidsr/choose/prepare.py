@@ -100,7 +100,7 @@ def decide(
     _check_size(info, size, format)
     codec = _choose_encoder(options, size, codec, video, format, report)
     color = result_color(video.color, format)
-    keep = choose_tracks(info, output, options.drop)
+    keep = choose_tracks(info, output, options.drop, options.audio, span)
     _announce(info, report)
     announce_container(info, keep, report)
     known = {str(track.index) for track in info.tracks}
@@ -130,7 +130,7 @@ def decide(
     batch = backend_kind(spec.name).batch_size
     job = Job(
         info, output, spec, settings, keep, span, batch, workers, on_gpu, still, options.restart, options.overwrite,
-        options.check, shape=shape,
+        options.check, shape=shape, audio=options.audio,
     )  # fmt: skip
     outlook = None
     if spec.model:
@@ -262,6 +262,11 @@ def announce_container(info: SourceInfo, keep: Keep, report: Report) -> None:
     container = keep.container
     for track in keep.dropped:
         report.warn(f"dropped: {track}")
+    for track, why in keep.left:
+        report.warn(f"{info.path.name}: {track} is left out: {why}")
+    for sound in keep.sounds:
+        if sound.note:
+            report.warn(f"{info.path.name}: {sound.note}")
     for track in info.tracks:
         if track.kind == "video" and track.index in keep.copy:
             report.warn(

@@ -93,6 +93,7 @@ def main(context: click.Context) -> None:
 @click.option("--start", type=Seconds(), default=0.0, help="Begin here: seconds or H:MM:SS.")
 @click.option("--duration", type=Seconds(), help="Do only this much.")
 @click.option("--drop", multiple=True, metavar="WHAT", help=f"Leave tracks out: a number, or {', '.join(api.DROP_WORDS)}; repeat it.")
+@click.option("--audio", type=click.Choice(["copy", *api.AUDIO]), default="copy", show_default=True, help="Keep all sound as it is, or encode it anew; flac loses nothing but what a source has beyond 24 bits.")
 @click.option("--no-verify", is_flag=True, help="Skip the proof at the end.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors and warnings only.")
 @click.option("-v", "--verbose", is_flag=True, help="Print every check of the proof, and tracebacks of bugs.")
@@ -143,6 +144,7 @@ def _options(given: dict[str, Any]) -> api.Options:
         name: None if value == "auto" and name != "crop" else value for name, value in given.items()
     }
     chosen["grain"] = None if chosen["grain"] == "clean" else chosen["grain"]
+    chosen["audio"] = None if chosen["audio"] == "copy" else chosen["audio"]
     tile = chosen.pop("tile")
     if tile is not None and not (api.is_number(tile) and int(tile) >= api.LEAST_TILE):
         raise UsageError(f"--tile {tile}: choose auto or a number of pixels from {api.LEAST_TILE}")
@@ -251,12 +253,14 @@ def probe(file: Path | None, output: Path | None, machine: bool) -> None:
 @click.option("--square-pixels", is_flag=True)
 @click.option("--crop", metavar="auto|W:H:X:Y|off", default="off")
 @click.option("--drop", multiple=True, type=int, metavar="N", help="Source tracks that may be missing. [default: those that the result's container cannot hold]")
+@click.option("--audio", type=click.Choice(["copy", *api.AUDIO]), default="copy", show_default=True, help="What its sound was encoded anew as.")
 @click.option("--start", type=Seconds(), default=0.0, help="The part of SOURCE that was upscaled.")
 @click.option("--duration", type=Seconds())
 def verify(source: Path, result: Path, drop: tuple[int, ...], **made: Any) -> None:
     """Prove that RESULT is SOURCE enlarged, with nothing else touched. Exit code 1 when it is not."""
 
     def prove() -> None:
+        made["audio"] = None if made["audio"] == "copy" else made["audio"]
         proof = api.verify(source, result, dropped=set(drop) or None, **made)
         for check in proof.checks:
             click.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.detail}")

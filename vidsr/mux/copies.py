@@ -16,10 +16,11 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
-from vidsr.container import is_cover, kind_of, open_input, packets
+from vidsr.container import copy_stream, is_cover, kind_of, open_input, packets
 from vidsr.errors import OutputError
 from vidsr.frames import SourceInfo, StreamInfo, Window
 from vidsr.mux.keep import Keep
+from vidsr.mux.making import Maker, add_sound
 from vidsr.mux.matroska.details import MatroskaDetails, read_details
 from vidsr.mux.matroska.restore import TrackPatch
 
@@ -45,6 +46,7 @@ def add_streams(
     """Create the result's streams in the source's order, the video by `add_video`; {source index: result stream}."""
     result.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in _CONTAINER_TAGS})
     mapping: dict[int, Any] = {}
+    sounds = {sound.index: sound for sound in keep.sounds}
     for stream in source.streams:
         if stream.index == info.video.index:
             added: Any = add_video()
@@ -61,8 +63,10 @@ def add_streams(
             attached = result.add_attachment(name, mime, _cover_bytes(info.path, stream.index))
             attached.metadata.update({k: v for k, v in stream.metadata.items() if k not in ("filename", "mimetype")})
             continue
+        elif stream.index in sounds:
+            added = add_sound(result, sounds[stream.index])
         else:
-            added = result.add_stream_from_template(stream, opaque=True)
+            added = copy_stream(result, stream)
         added.metadata.update(clean_tags(stream.metadata))
         if stream.index == info.video.index and keep.container == "matroska":
             _set_stereo(added, info.video)
@@ -127,10 +131,11 @@ def when(packet: Any) -> float:
 
 
 def copied_packets(
-    source: InputContainer, mapping: dict[int, Any], info: SourceInfo, window: Window, clock: bool = False,
+    source: InputContainer, mapping: dict[int, Any], info: SourceInfo, keep: Keep, window: Window, clock: bool = False,
     begin: int = 0,
 ) -> Iterator[Any]:  # fmt: skip
-    """Every packet of the copied streams, as it is; of a part of the source those that begin in it, as much earlier.
+    """Every packet of the kept streams, as it is or as `keep.sounds` says; of a part of the source those that begin in
+    it, as much earlier.
 
     clock: the source's own video packets come too, their times changed alike, to tell how far the file has been read.
     begin: see `container.packets`.
@@ -139,10 +144,15 @@ def copied_packets(
     for stream in source.streams:
         if stream not in wanted:
             stream.discard = av.stream.Discard.all
+    makers = {sound.index: Maker(sound, mapping[sound.index], window) for sound in keep.sounds}
     for packet in packets(source, wanted, timeline=info.video.timeline, begin=begin):
         if is_cover(packet.stream) and packet.size:
             packet.pts = packet.dts = 0  # a picture for the whole file; MP4 wants a time all the same
         if packet.pts is None and packet.dts is None:
+            continue
+        maker = makers.get(packet.stream_index)
+        if maker is not None and not maker.sound.config:
+            yield from maker.take(packet)
             continue
         if not window.whole and not is_cover(packet.stream):
             time = (packet.pts if packet.pts is not None else packet.dts) * packet.time_base
@@ -151,8 +161,13 @@ def copied_packets(
             offset = ceil(window.shift / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts - offset
             packet.dts = None if packet.dts is None else packet.dts - offset
+        if maker is not None:
+            yield from maker.take(packet)
+            continue
         packet.stream = mapping[packet.stream_index]
         yield packet
+    for index, maker in makers.items():
+        yield from maker.finish(source.streams[index])
 
 
 def lost_details(

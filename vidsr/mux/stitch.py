@@ -55,7 +55,7 @@ def _mux_all(
 ) -> None:  # fmt: skip
     shift = round(window.shift / info.video.time_base)
     video = _video_packets(mapping[info.video.index], info.video, videos, pts, last_duration, shift)
-    copies = copied_packets(source, mapping, info, window)
+    copies = copied_packets(source, mapping, info, keep, window)
     # Both sides are in decoding order: merging them interleaves the result without holding anything back.
     for packet in heapq.merge(video, copies, key=when):
         result.mux(packet)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -13,9 +12,12 @@ from typing import Any
 
 import av
 
-from vidsr.container import NAMES, cannot_hold, container_of, is_cover, kind_of, open_input, packets
+from vidsr.container import NAMES, cannot_hold, container_of, is_cover, kept_otherwise, kind_of, open_input, packets
 from vidsr.frames import SourceInfo, Window
 from vidsr.proof.check import TIME_TOLERANCE, Check
+from vidsr.proof.sound import same_aac, same_sound
+
+LOSSY = ("opus", "aac")  # what sound may be encoded anew as that leaves something out
 
 
 @dataclass
@@ -65,33 +67,76 @@ def _copies(info: SourceInfo, window: Window) -> list[_Copied]:
 
 
 def check_tracks(
-    before: SourceInfo, after: SourceInfo, dropped: Collection[int] | None, window: Window
+    before: SourceInfo, after: SourceInfo, dropped: Collection[int] | None, window: Window, audio: str | None = None
 ) -> list[Check]:
-    """Each copied stream: payload, times, language, title, dispositions."""
+    """Each kept stream: payload, or what it decodes to; times, language, title, dispositions; and their order.
+
+    audio: what all sound was encoded anew as, None: kept as it is.
+    """
     source = [c for c in _copies(before, window) if dropped is None or c.index not in dropped]
     result = _copies(after, Window())
     refused = _refused(before, after) if dropped is None else set()
     checks = []
-    unmatched = Counter(id(copy) for copy in result)
+    pairs = _matches(source, result)
+    unmatched = [r for r in result if all(r is not match for match in pairs.values())]
     for copy in source:
-        alike = [r for r in result if unmatched[id(r)] and r.kind == copy.kind]
-        match = next((r for r in alike if r.payload == copy.payload), None)
-        if match is None and _is_rewritten(copy, before):
-            continue
+        alike = [r for r in unmatched if r.kind == copy.kind]
+        match = pairs.get(copy.index)
         label = f"{copy.kind} {copy.codec} {copy.language}".strip()
+        if copy.kind == "data":
+            if not _is_rewritten(copy, before):
+                checks.append(Check(label, True, "no data tracks are kept, left out"))
+            continue
         if match is None and not copy.packets and copy.kind != "attachment":
             checks.append(Check(label, True, "empty in the source, left out"))
             continue
-        if match is None and copy.index in refused:
+        if match is None and alike and copy.kind == "audio":
+            heard = pairs[copy.index] = alike[0]
+            unmatched.remove(heard)
+            checks.append(_sound_check(label, copy, heard, before, after, window, audio))
+            continue
+        if match is None and copy.index in refused and not kept_otherwise(copy.kind, copy.codec):
             checks.append(Check(label, True, f"{NAMES[container_of(after)]} cannot hold it, left out"))
             continue
         if match is None:
             counts = f"{copy.packets} -> {alike[0].packets if alike else 0} packets"
             checks.append(Check(label, False, f"not in the result with the same content ({counts})"))
             continue
-        unmatched[id(match)] = 0
         checks.append(_track_check(label, copy, match, container_of(after)))
-    return checks
+    return [*checks, *_order_check(before, after, pairs)]
+
+
+def _matches(source: list[_Copied], result: list[_Copied]) -> dict[int, _Copied]:
+    """{source index: the track of the result with the same content}; of several such those in the same order."""
+    left, pairs = list(result), dict[int, _Copied]()
+    for copy in source:
+        match = next((r for r in left if r.kind == copy.kind and r.payload == copy.payload), None)
+        if match is not None:
+            left.remove(match)
+            pairs[copy.index] = match
+    return pairs
+
+
+def _order_check(before: SourceInfo, after: SourceInfo, pairs: dict[int, _Copied]) -> list[Check]:
+    """Whether tracks follow each other as in the source; files attached to Matroska come last wherever they were."""
+    places = {index: match.index for index, match in pairs.items() if match.kind in ("video", "audio", "subtitle")}
+    order = [place for _, place in sorted({**places, before.video.index: after.video.index}.items())]
+    return [Check("order of tracks", order == sorted(order), " ".join(f"#{place}" for place in order))]
+
+
+def _sound_check(
+    label: str, copy: _Copied, heard: _Copied, before: SourceInfo, after: SourceInfo, window: Window, audio: str | None
+) -> Check:
+    """A track of sound that is not the source's packets: by what it decodes to."""
+    tracks = before, copy.index, after, heard.index, window
+    if audio is not None and heard.codec != audio:
+        return Check(label, False, f"is {heard.codec}, not {audio}")
+    if audio is None and copy.codec in ("aac", "aac_latm") and heard.codec == "aac":
+        passed, detail = same_aac(*tracks)
+    else:
+        passed, detail = same_sound(*tracks, audio in LOSSY)
+    named = _differences(copy, heard, container_of(after))
+    return Check(label, passed and not named, "; ".join([f"as {heard.codec}, {detail}", *named]))
 
 
 def _refused(before: SourceInfo, after: SourceInfo) -> set[int]:
@@ -110,10 +155,20 @@ def _is_rewritten(copy: _Copied, before: SourceInfo) -> bool:
 def _track_check(label: str, a: _Copied, b: _Copied, container: str) -> Check:
     """container: the result's. MP4 and MOV have neither titles of tracks nor most flags: runs say so beforehand."""
     differences = []
-    described = container == "matroska"
     worst = max((abs(x - y) for x, y in zip(a.times, b.times)), default=0.0)
     if a.kind != "cover" and worst > TIME_TOLERANCE:
         differences.append(f"times differ by up to {worst * 1000:.1f} ms")
+    differences += _differences(a, b, container)
+    if differences:
+        return Check(label, False, "; ".join(differences))
+    packets = f"{a.packets} packets, " if a.packets else ""
+    return Check(label, True, f"{packets}SHA-256 {a.payload[:12]}")
+
+
+def _differences(a: _Copied, b: _Copied, container: str) -> list[str]:
+    """How two tracks are described differently."""
+    differences = []
+    described = container == "matroska"
     if a.kind not in ("attachment", "cover"):
         if _language(a.language) != _language(b.language):
             differences.append(f"language {a.language or 'none'} -> {b.language or 'none'}")
@@ -121,10 +176,7 @@ def _track_check(label: str, a: _Copied, b: _Copied, container: str) -> Check:
             differences.append(f"title {a.title!r} -> {b.title!r}")
         if described and a.dispositions != b.dispositions:
             differences.append(f"dispositions {sorted(a.dispositions)} -> {sorted(b.dispositions)}")
-    if differences:
-        return Check(label, False, "; ".join(differences))
-    packets = f"{a.packets} packets, " if a.packets else ""
-    return Check(label, True, f"{packets}SHA-256 {a.payload[:12]}")
+    return differences
 
 
 def _language(code: str) -> str:

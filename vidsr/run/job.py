@@ -10,6 +10,7 @@ from vidsr.backends.base import BackendSpec
 from vidsr.encode.encoder import EncodeSettings
 from vidsr.frames import Shape, SourceInfo, TimeRange
 from vidsr.mux.keep import Keep
+from vidsr.mux.sound import Audio
 from vidsr.reuse.stillness import Stillness
 
 
@@ -20,7 +21,8 @@ class Job:
     workers: segments worked on at once. decode_on_gpu: see source.decode.decode. reuse: of still areas; None: never.
     restart: whether unfinished work is thrown away; overwrite: whether a file at `output` may be replaced; check:
     whether the result is proved. settings: what plan.json remembers besides source and versions. shape: what the
-    enlarged pictures are made to, see finish.py; None: they stay `backend.scale` times as large.
+    enlarged pictures are made to, see finish.py; None: they stay `backend.scale` times as large. audio: what all sound
+    is encoded anew as; None: it is kept.
     """
 
     info: SourceInfo
@@ -38,6 +40,7 @@ class Job:
     check: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
     shape: Shape | None = None
+    audio: Audio | None = None
 
     @property
     def result(self) -> Shape:

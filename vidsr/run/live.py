@@ -223,7 +223,7 @@ class _Copies:
         begin = None
         if start is not None and start * video.time_base > BEFORE_START:
             begin = go_to(source, video, start - int(BEFORE_START / video.time_base))
-        self._packets = copied_packets(source, mapping, info, window, clock=True, begin=begin or 0)
+        self._packets = copied_packets(source, mapping, info, job.keep, window, clock=True, begin=begin or 0)
         self._clock_index = mapping[info.video.index].index
         others = {index: added.index for index, added in mapping.items() if index != info.video.index}
         self._queues: dict[int, deque[Any]] = {index: deque() for index in others.values()}

@@ -81,7 +81,9 @@ def run(
         told(replace(end, step="proving"))
         dropped = {track.index for track in job.keep.dropped}
         crop = job.info.video.crop
-        proof = verify(job.info.path, partial, job.result, dropped, job.span, crop) if job.check else None
+        proof = None
+        if job.check:
+            proof = verify(job.info.path, partial, job.result, dropped, job.span, crop, job.audio)
         if proof is not None and not proof.passed:
             found_wrong = "; ".join(f"{check.name}: {check.detail}" for check in proof.failures)
             name = job.info.path.name

@@ -26,6 +26,8 @@ setup(
         # The headless twin of opencv-python: the other one needs libGL, which servers and containers lack.
         "opencv-python-headless>=5.0",
         "numpy>=2.0",
+        # Animations, profiles and kinds of pictures that OpenCV has not. 11.3 brought AVIF.
+        "pillow>=11.3",
         "click>=8.1",
         "click-default-group>=1.2.4",
         "safetensors>=0.4",
@@ -40,7 +42,7 @@ setup(
         # Builds engines for other machines' cards, and needs no GPU.
         "engines": [f"{name} ; {RTX_PLATFORM}" for name in ("tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu13-bindings")]
         + ["onnx>=1.18", "onnxscript>=0.5"],
-        "train": ["accelerate>=1.0", "tensorboard>=2.16", "pillow>=11", "imagehash>=4.3"]
+        "train": ["accelerate>=1.0", "tensorboard>=2.16", "imagehash>=4.3"]
         + ["skia-python>=138"],
         "bench": ["matplotlib>=3.8"],
         # GPUs of AMD, Intel and Apple, and NVIDIA's that CUDA has left behind.

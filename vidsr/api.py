@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Unpack
 
@@ -14,36 +13,41 @@ from vidsr.backends import available_backends, backend_kind, open_backend
 from vidsr.backends.base import Backend, BackendSpec
 from vidsr.choose.crop import cropped, shown
 from vidsr.choose.model import FAMILY as FAMILY
-from vidsr.choose.model import Outlook, natively
+from vidsr.choose.model import Outlook
 from vidsr.choose.options import LEAST_TILE as LEAST_TILE
 from vidsr.choose.options import Choices, Expected, Options
 from vidsr.choose.options import is_number as is_number
-from vidsr.choose.prepare import announce_container, check_container, decide, make_spec
-from vidsr.choose.size import choose_size, expected_shape
+from vidsr.choose.pictures import choose_picture, expected_size
+from vidsr.choose.prepare import announce_container, check_container, decide
+from vidsr.choose.size import expected_shape
 from vidsr.choose.size import size_name as size_name
-from vidsr.choose.targets import check_output, check_stream, default_output, is_still
+from vidsr.choose.targets import check_output, check_stream, default_output
+from vidsr.choose.targets import is_still as is_still
+from vidsr.choose.targets import makes_picture as makes_picture
 from vidsr.choose.targets import targets as targets
 from vidsr.encode.codecs import AUTO as AUTO_CODECS  # noqa: F401
 from vidsr.encode.codecs import CODECS as CODECS
 from vidsr.encode.codecs import hdr10_codecs as hdr10_codecs
 from vidsr.errors import BackendError, UsageError
-from vidsr.frames import ColorSpec, PixelFormat, Shape, SourceInfo, Track
+from vidsr.frames import PixelFormat, SourceInfo, Track
 from vidsr.machine import keep_memory as keep_memory
 from vidsr.models import checkpoint
 from vidsr.models.checkpoint import ModelInfo
 from vidsr.mux.keep import DROP_WORDS as DROP_WORDS
 from vidsr.mux.keep import STDOUT, Keep, choose_tracks, default_suffix, output_format
 from vidsr.mux.sound import ENCODERS as AUDIO  # noqa: F401
+from vidsr.pictures.base import WEBP, PictureInfo
+from vidsr.pictures.fit import result_of
+from vidsr.pictures.read import look
+from vidsr.proof.pictures import verify_picture
 from vidsr.proof.verify import Proof, compare
 from vidsr.report import Report
-from vidsr.run.finish import finished_still
 from vidsr.run.job import Job, Progress
 from vidsr.run.live import claim_stdout as claim_stdout
 from vidsr.run.live import stream as stream_job
 from vidsr.run.pipeline import run as run_job
 from vidsr.run.segments import work_folder as work_folder
-from vidsr.run.stills import SUFFIXES as STILL_SUFFIXES
-from vidsr.run.stills import read_still, still_format, upscale_still, write_still
+from vidsr.run.stills import upscale_picture as enlarge_picture
 from vidsr.source.changes import look_through
 from vidsr.source.nvcodec import decoder_missing
 from vidsr.source.probe import probe as probe_file
@@ -54,6 +58,18 @@ Told = Callable[[str], None]
 def probe(path: str | Path) -> SourceInfo:
     """What is in a video file: its streams, colour, timing. SourceError when there is no picture to upscale."""
     return shown(probe_file(path), Report())
+
+
+def probe_picture(path: str | Path) -> PictureInfo:
+    """What is in the file of a picture or an animation. SourceError when it is none."""
+    return look(Path(path))
+
+
+def picture_losses(source: PictureInfo, output: Path | None = None) -> tuple[str, ...]:
+    """What a result of this name cannot hold of `source`, one phrase each; None: the default's. UsageError where it can
+    hold nothing of it."""
+    target = output or default_output(source.path, "1x")
+    return tuple(result_of(source, target, lambda page: (page.width, page.height))[1])
 
 
 def plan(
@@ -84,8 +100,10 @@ def plan_with(path: Path, options: Options, told: Told | None = None, say: Told 
 def _check(path: Path, output: Path | None) -> None:
     if output == STDOUT:
         raise UsageError("-: a stream has no plan and no proof: use vidsr.stream")
-    if is_still(path):
+    if makes_picture(path, output):
         raise UsageError(f"{path}: is a picture: use vidsr.upscale_picture")
+    if is_still(path) and look(path).kind is WEBP:
+        raise UsageError(f"{path}: FFmpeg reads no animated WebP: leave -o out, which gives a WebP")
 
 
 @dataclass(frozen=True)
@@ -254,28 +272,19 @@ def upscale_picture(
     return upscale_picture_with(Path(path), _options(output, choices), told)
 
 
-def upscale_picture_with(path: Path, options: Options, told: Told | None = None) -> Path:
+def upscale_picture_with(
+    path: Path, options: Options, told: Told | None = None,
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> Path:  # fmt: skip
     """`upscale_picture` with `options` made before."""
-    picture, metadata = read_still(path)
-    rows, columns = picture.shape[:2]
-    scale, shape = choose_size(options, Shape(columns, rows, Fraction(1)), still_format(picture))
-    output = options.output or default_output(path, size_name(options))
-    if not is_still(output):
-        raise UsageError(f"{output}: a picture's result is a picture: end it in {', '.join(STILL_SUFFIXES)}")
-    check_output(path, output, options.overwrite)
-
     tell = told or (lambda line: None)
-    if options.compile:
-        tell(f"{path.name}: --compile is left out, which takes longer than a single picture")
+    job = choose_picture(path, options, tell)
 
-    def spec(format: PixelFormat, color: ColorSpec) -> BackendSpec:
-        return natively(make_spec(replace(options, compile=False), scale, format, color, format, color), shape)
+    def shown(done: int) -> None:
+        progress(Progress(done, len(job.result.pages), 1, 1, 0))
 
-    large = upscale_still(picture, spec, lambda wanted: open_backend(wanted, tell))
-    if shape is not None:
-        large = finished_still(large, shape)
-    write_still(output, large, metadata, options.overwrite)
-    return output
+    enlarge_picture(job, lambda wanted: open_backend(wanted, tell), shown)
+    return job.result.path
 
 
 def stream(
@@ -296,6 +305,8 @@ def verify(
     Options that the result was made with; without any of a size, every larger one of the same shape is right.
     """
     options = Options(**choices)  # which checks them
+    if is_still(Path(source)) and is_still(Path(result)):
+        return verify_picture(Path(source), Path(result), expected_size(options))
     before, after = look_through(probe_file(source), options.span), look_through(probe_file(result))
     before = cropped(shown(before, Report()), options, Report())
     shape = expected_shape(options, before.video.shape, after.video.format, before.video.turned)

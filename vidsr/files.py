@@ -9,7 +9,10 @@ import errno
 import hashlib
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 NAME_BYTES = 255  # of a file's name at most, on nearly every file system
 
@@ -39,11 +42,19 @@ def write_whole(
     Several processes may write one path at once. mode: permissions, less the umask. replace: see `publish`. OSError
     leaves nothing behind; a process killed meanwhile leaves a file `.vidsr-….part` beside.
     """
+    with whole_file(path, mode, replace) as file:
+        file.writelines(parts)
+
+
+@contextmanager
+def whole_file(path: Path, mode: int = 0o666, replace: bool = True) -> Iterator[BinaryIO]:
+    """The same for a file that is written piece by piece, and may be read back: it gets its name when the context ends
+    without an exception. `file.name` is where it lies until then."""
     partial = path.with_name(f".vidsr-{secrets.token_hex(8)}.part")  # not longer than a long name can be
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+    descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.writelines(parts)
+        with open(partial, "w+b", opener=lambda name, flags: descriptor) as file:
+            yield file
         publish(partial, path, replace)
     finally:
         partial.unlink(missing_ok=True)

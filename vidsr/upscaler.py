@@ -21,7 +21,7 @@ from vidsr.frames import Frame, FrameBatch, PixelFormat
 from vidsr.report import Report
 from vidsr.run.segments import one_segment
 from vidsr.run.stages import enlarged
-from vidsr.run.stills import COLOR, still_format
+from vidsr.run.stills import COLOR
 from vidsr.source.colorspec import result_color
 from vidsr.source.probe import probe
 
@@ -64,7 +64,7 @@ class Upscaler:
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype not in (np.uint8, np.uint16) or not pixels.size:
             got = f"{'x'.join(map(str, pixels.shape))} {pixels.dtype}"
             raise UsageError(f"pixels: got {got}, expected [H, W, 3] uint8 or uint16")
-        format = still_format(pixels)
+        format = PixelFormat("rgb", 8 * pixels.itemsize)
         backend = self._open(make_spec(self._options, self.scale, format, COLOR, format, COLOR))
         planes = tuple(np.ascontiguousarray(pixels[:, :, channel]) for channel in (1, 2, 0))  # FFmpeg's order: G, B, R
         with self._lock:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -28,8 +27,11 @@ from benchmarks.common.material import (
 )
 from benchmarks.common.pictures import Source
 from vidsr.errors import SourceError, UsageError, VidsrError
-from vidsr.frames import Frame, FrameBatch
-from vidsr.run.stills import COLOR, SUFFIXES, read_still, still_format
+from vidsr.frames import Frame, FrameBatch, PixelFormat
+from vidsr.pictures.base import SUFFIXES
+from vidsr.pictures.pixels import fitted, narrowed, on_white
+from vidsr.pictures.read import look, pictures
+from vidsr.run.stills import COLOR
 
 SMALLEST = 64  # pixels a side of a still: a smaller one has too few to be scored
 STILLS = "stills"
@@ -163,18 +165,13 @@ def find_stills(paths: Sequence[Path]) -> tuple[list[Subject], list[str]]:
 
 def _still(path: Path) -> np.ndarray:
     """A picture as [H, W, 3] uint8 R'G'B', its right and lower edges cut to multiples of 4; alpha over white."""
-    picture = read_still(path)[0]
-    if picture.dtype == np.uint16:
-        picture = ((picture.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if picture.ndim == 2:
-        picture = np.dstack([picture] * 3)
-    if picture.shape[2] == 4:
-        alpha = picture[:, :, 3:].astype(np.float32) / 255
-        picture = np.round(picture[:, :, :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    picture = next(pictures(look(path)))
+    picture = narrowed(picture) if picture.dtype == np.uint16 else picture
+    picture = fitted(on_white(picture) if picture.shape[2] in (2, 4) else picture, 3)
     height, width = (side - side % SCALE for side in picture.shape[:2])
     if min(height, width) < SMALLEST:
         raise SourceError(f"{path}: is {picture.shape[1]}x{picture.shape[0]}; stills have {SMALLEST} pixels a side at least")
-    return cv2.cvtColor(np.ascontiguousarray(picture[:height, :width]), cv2.COLOR_BGR2RGB)
+    return np.ascontiguousarray(picture[:height, :width])
 
 
 def _still_material(path: Path, scale: int) -> Material:
@@ -182,7 +179,7 @@ def _still_material(path: Path, scale: int) -> Material:
     height, width = (side // scale for side in original.shape[:2])
     small = enlarged(original, (height, width))
     frame = Frame(tuple(np.ascontiguousarray(small[:, :, channel]) for channel in (1, 2, 0)))  # G, B, R
-    format = still_format(small)
+    format = PixelFormat("rgb")
     source = Source(path.name, width, height, (frame,), format, COLOR)
     return Material(source, (0,), (FrameBatch((frame,), format, COLOR),), (original,), path.name, scale)
 

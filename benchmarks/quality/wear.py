@@ -20,7 +20,7 @@ from benchmarks.common.pictures import encode
 from benchmarks.quality.subjects import folder_stills, pack_stills
 from vidsr.errors import SourceError, UsageError
 from vidsr.files import as_file
-from vidsr.run.stills import read_still
+from vidsr.pictures.read import look, pictures
 
 RATE = Fraction(24000, 1001)
 LARGEST = (1920, 1080)  # of an original, columns and rows
@@ -105,10 +105,10 @@ def wear(stills: Path | None, pack: Path | None, without: tuple[str, ...], frame
 
 def _views_of(path: Path, frames: int) -> list[np.ndarray]:
     """SourceError for what is no picture, or one that cannot be used here."""
-    picture = read_still(path)[0]
-    if picture.dtype != np.uint8 or picture.ndim < 3:
+    picture = next(pictures(look(path)))
+    if picture.dtype != np.uint8 or picture.shape[2] < 3:
         raise SourceError(f"{path}: not an 8 bit picture in colour")
-    views = moving_views(picture[:, :, 2::-1], frames)
+    views = moving_views(picture[:, :, :3], frames)
     if views is None:
         raise SourceError(f"{path}: smaller than {SMALLEST}x{SMALLEST} pixels and the way the view goes")
     return views

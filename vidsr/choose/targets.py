@@ -11,17 +11,30 @@ from vidsr.choose.options import Options
 from vidsr.errors import OutputError, UsageError, VidsrError
 from vidsr.files import NAME_BYTES, fit_name
 from vidsr.mux.keep import STDOUT, default_suffix
-from vidsr.run.stills import SUFFIXES as STILLS
+from vidsr.pictures.base import READ_ONLY, SUFFIXES
+from vidsr.pictures.read import look
+
+_WRITTEN = {".pbm": ".pgm", ".mpo": ".jpg"}  # what else becomes of those that are read only: JPEG 2000
 
 
 def is_still(path: Path) -> bool:
-    """Whether it is a picture by its name."""
-    return path.suffix.lower() in STILLS
+    """Whether it is a picture, or an animation that is kept as pictures are, by its name."""
+    return path.suffix.lower() in SUFFIXES + READ_ONLY
+
+
+def makes_picture(path: Path, output: Path | None) -> bool:
+    """Whether `path` becomes a picture, or an animation of its kind; an animation becomes a video where that is asked
+    for. SourceError where that has to be known and it cannot be read."""
+    if not is_still(path):
+        return False
+    return output is None or is_still(output) or output.is_dir() or not look(path).animated
 
 
 def default_output(source: Path, size: str) -> Path:
     """`episode.mkv` -> `episode.4x.mkv` beside it; a container not written becomes .mkv. size: of `size_name`."""
     suffix = source.suffix.lower() if is_still(source) else default_suffix(source)
+    if suffix in READ_ONLY:
+        suffix = _WRITTEN.get(suffix, ".jp2")
     return source.with_name(fit_name(source.stem, f".{size}{suffix}"))
 
 
@@ -93,7 +106,7 @@ def check_stream(inputs: Sequence[Path], options: Options) -> None:
     """UsageError when `inputs` or `options` make no sense for a stream into a pipe, `-o -`."""
     if len(inputs) > 1:
         raise UsageError("-o -: streams one episode: name one input, or an existing folder as -o")
-    if is_still(inputs[0]):
+    if makes_picture(inputs[0], STDOUT):
         raise UsageError(f"{inputs[0]}: is a picture, and -o - streams video: name a file as -o")
     for name, given in (("--restart", options.restart), ("--overwrite", options.overwrite)):
         if given:

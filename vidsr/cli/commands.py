@@ -114,8 +114,9 @@ def upscale(signals: _Signals, inputs: tuple[Path, ...], quiet: bool, verbose: b
         try:
             if own.output == api.STDOUT:
                 _stream_episode(path, own, screen)
-            elif api.is_still(path):
-                screen.result(api.upscale_picture_with(path, own, screen.warn))
+            elif api.makes_picture(path, own.output):
+                with screen.progress(path.name) as show:
+                    screen.result(api.upscale_picture_with(path, own, screen.warn, show))
             else:
                 _upscale_episode(path, own, screen, signals, verbose)
         except VidsrError as error:
@@ -236,6 +237,10 @@ def probe(file: Path | None, output: Path | None, machine: bool) -> None:
         return
 
     def show() -> None:
+        if api.makes_picture(file, output):
+            picture = api.probe_picture(file)
+            console.print_picture(picture, api.picture_losses(picture, output))
+            return
         info = api.probe(file)
         console.print_source(info)
         console.print_keep(info, *api.what_is_kept(info, output))

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vidsr.api import Keep, ModelInfo, SourceInfo, hdr10_codecs
+from vidsr.api import Keep, ModelInfo, PictureInfo, SourceInfo, hdr10_codecs
 from vidsr.api import Progress as Where
 from vidsr.errors import one_line
 
@@ -140,6 +140,26 @@ def print_source(info: SourceInfo) -> None:
         print("  interlaced: upscaled as it is, combs and all; deinterlace it first")
     for what in video.lost:
         print(f"  cannot be carried over: {what}")
+
+
+def print_picture(info: PictureInfo, lost: Sequence[str]) -> None:
+    """`vidsr probe`: a picture or an animation, and what its result cannot hold."""
+    page = info.pages[-1]
+    colors = {1: "gray", 2: "gray with transparency", 3: "colour", 4: "colour with transparency"}[page.channels]
+    print(f"{info.path}: {info.kind.name}, {page.width}x{page.height}, {colors}, {page.samples} bit")
+    if info.animated:
+        shown = f"{info.plays} times" if info.plays > 1 else "once" if info.plays else "for ever"
+        total = float(sum(info.seconds))
+        print(f"  animation: {len(info.seconds)} pictures in {total:.3f} s, shown {shown}; {info.kind.name} again by "
+              "default, -o NAME.mkv makes a video of it")  # fmt: skip
+        if info.default:
+            print("  and a picture for viewers without animation")
+    elif len(info.pages) > 1:
+        print(f"  {len(info.pages)} pages")
+    for name, data in page.metadata.named().items():
+        print(f"  {name}: {len(data)} bytes")
+    for line in (*info.notes, *lost):
+        print(f"  note: {line}")
 
 
 def print_keep(info: SourceInfo, keep: Keep, target: Path) -> None:

@@ -58,13 +58,13 @@ def compare_pictures(before: SourceInfo, after: SourceInfo, old: Clock, new: Clo
             continue
         a = _planes8(small, before.video.format)
         b = _planes8(large, after.video.format, [plane.shape for plane in a])
-        total[: len(a)] += [_moved(x, y) for x, y in zip(a, b)]
+        total[: len(a)] += [moved(x, y) for x, y in zip(a, b)]
         error = float(((a[0] - b[0]) ** 2).mean())
         errors.setdefault(bisect_right(starts, small.pts), []).append(error)
-        squared, compared, worst = squared + error, compared + 1, min(worst, _psnr(error))
+        squared, compared, worst = squared + error, compared + 1, min(worst, psnr(error))
     shift = tuple(float(value) for value in total / max(1, compared))
-    part = min((_psnr(sum(found) / len(found)) for found in errors.values()), default=99.0)
-    return Comparison(compared, _psnr(squared / max(1, compared)), worst, part, shift, elsewhere)
+    part = min((psnr(sum(found) / len(found)) for found in errors.values()), default=99.0)
+    return Comparison(compared, psnr(squared / max(1, compared)), worst, part, shift, elsewhere)
 
 
 def _pairs(before: SourceInfo, after: SourceInfo, old: Clock, new: Clock) -> Iterator[tuple[int, Frame, Frame]]:
@@ -102,13 +102,13 @@ def _read(
     return decode(info.path, info.video, start, end, seek, Report(), container=container)
 
 
-def _moved(a: Any, b: Any) -> float:
+def moved(a: Any, b: Any) -> float:
     """Mean absolute difference of the means of squares of about BLOCK samples."""
-    size = [max(1, length // BLOCK) for length in reversed(a.shape)]
+    size = [max(1, length // BLOCK) for length in reversed(a.shape[:2])]
     return float(np.abs(cv2.resize(b - a, size, interpolation=cv2.INTER_AREA)).mean())
 
 
-def _psnr(mean_squared_error: float) -> float:
+def psnr(mean_squared_error: float) -> float:
     return 99.0 if mean_squared_error == 0 else min(99.0, 10 * log10(255**2 / mean_squared_error))
 
 

@@ -253,7 +253,7 @@ class _Planner:
         if self.width % (1 << x) or self.height % (1 << y):
             return self._whole()
         reached = _spread(changed, reach)  # a patch is right in its own square only
-        columns, rows = (_windows(length, self.patch, self.context or 0) for length in (self.width, self.height))
+        columns, rows = (windows(length, self.patch, self.context or 0) for length in (self.width, self.height))
         pieces = []
         for top, bottom, y0, y1 in rows:
             for left, right, x0, x1 in columns:
@@ -262,7 +262,7 @@ class _Planner:
         return pieces
 
 
-def _windows(length: int, patch: int, context: int) -> list[tuple[int, int, int, int]]:
+def windows(length: int, patch: int, context: int) -> list[tuple[int, int, int, int]]:
     """Of each patch along one side: where it begins and ends with its context, and without."""
     size = min(patch + 2 * context, length)
     starts = range(0, length, patch)

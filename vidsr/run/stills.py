@@ -1,90 +1,209 @@
-"""A still picture in, a still picture out, through the same backends as video."""
+"""Pictures enlarged by the same backends as video: stills piece by piece, animations by what changes in them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import tee
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from vidsr.backends.base import Backend, BackendSpec
-from vidsr.errors import OutputError, SourceError
-from vidsr.files import write_whole
-from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat
+from vidsr.errors import VerifyError
+from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat, Shape
+from vidsr.pictures.base import Page, PictureInfo
+from vidsr.pictures.fit import turn, turned
+from vidsr.pictures.read import look_at_any, pictures
+from vidsr.pictures.write import write
+from vidsr.proof.check import Proof
+from vidsr.proof.pictures import prove
+from vidsr.reuse.reuse import reuse, windows
+from vidsr.reuse.stillness import Stillness
+from vidsr.run.finish import finished_still
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 COLOR = ColorSpec("rgb", True, "left", 0, 1, 13)  # sRGB
+WHOLE = 1 << 21  # source pixels that the backend is given at once; larger pictures are worked on in pieces
+PIECE = 640  # source pixels a side
 
 
-def read_still(path: Path) -> tuple[np.ndarray, tuple[list[int], list[np.ndarray]]]:
-    """A picture as [H, W] or [H, W, 3 or 4] BGR(A), uint8 or uint16, and its EXIF, XMP and ICC profile as OpenCV has
-    them. SourceError when it is none."""
-    if not path.is_file():
-        raise SourceError(f"{path}: no such file")
-    try:
-        raw = np.fromfile(path, np.uint8)
-        if not raw.size:
-            raise SourceError(f"{path}: is empty (0 bytes); copy or download it again")
-        picture, kinds, blobs = cv2.imdecodeWithMetadata(raw, cv2.IMREAD_UNCHANGED)
-    except PermissionError as error:
-        raise SourceError(f"{path}: no permission to read it") from error
-    except (cv2.error, OSError) as error:
-        raise SourceError(f"{path}: not a picture OpenCV can read") from error
-    if picture is None or picture.dtype not in (np.uint8, np.uint16) or picture.ndim not in (2, 3):
-        raise SourceError(f"{path}: not an 8 or 16 bit picture OpenCV can read")
-    if picture.ndim == 3 and picture.shape[2] not in (3, 4):
-        raise SourceError(f"{path}: has {picture.shape[2]} channels; gray, RGB and RGBA can be upscaled")
-    return picture, (list(kinds), list(blobs))
+@dataclass(frozen=True)
+class PictureJob:
+    """A picture to enlarge, every choice made. result: what is to be written, and where.
 
-
-def still_format(picture: np.ndarray) -> PixelFormat:
-    """The planar format that carries `picture`'s colours."""
-    return PixelFormat("rgb", 8 * picture.dtype.itemsize)
-
-
-def upscale_still(
-    picture: np.ndarray, make_spec: Callable[[PixelFormat, ColorSpec], BackendSpec],
-    open_backend: Callable[[BackendSpec], Backend],
-) -> np.ndarray:  # fmt: skip
-    """`picture` enlarged; gray stays gray, and alpha goes through the generator too, as a gray picture."""
-    backend = open_backend(make_spec(still_format(picture), COLOR))
-    try:
-        if picture.ndim == 2:
-            return _through(backend, np.stack([picture] * 3, axis=2))[:, :, 1].copy()
-        large = _through(backend, picture[:, :, :3])
-        if picture.shape[2] == 4:
-            alpha = _through(backend, np.stack([picture[:, :, 3]] * 3, axis=2))[:, :, 1]
-            large = np.dstack([large, alpha])
-        return large
-    finally:
-        backend.close()
-
-
-def _through(backend: Backend, picture: np.ndarray) -> np.ndarray:
-    """[H, W, 3] BGR -> the same, enlarged. FFmpeg's planar RGB has the planes G, B, R."""
-    planes = tuple(np.ascontiguousarray(picture[:, :, channel]) for channel in (1, 0, 2))
-    green, blue, red = backend(FrameBatch((Frame(planes),), still_format(picture), COLOR)).frames[0].planes
-    return np.dstack([blue, green, red])
-
-
-def write_still(
-    path: Path, picture: np.ndarray, metadata: tuple[list[int], list[np.ndarray]], replace: bool = False
-) -> None:  # fmt: skip
-    """Write `picture` with `metadata` in the format of the suffix, whole or not at all. OutputError if it fails.
-
-    replace: whether a file that is there by now may be replaced.
+    make_spec: gives the backend for a page of the source. overwrite: whether a file at the output may be replaced.
+    check: whether the result is proved.
     """
-    kinds, blobs = metadata
-    quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix.lower() in (".jpg", ".jpeg") else []
+
+    source: PictureInfo
+    result: PictureInfo
+    make_spec: Callable[[Page], BackendSpec]
+    overwrite: bool = False
+    check: bool = True
+
+
+def upscale_picture(
+    job: PictureJob, open_backend: Callable[[BackendSpec], Backend], shown: Callable[[int], None] = lambda done: None
+) -> Proof | None:  # fmt: skip
+    """Enlarge, write and prove; the proof, if one was wanted. shown: called with how many pages or pictures of an
+    animation are done.
+
+    SourceError where the pixels are damaged, OutputError where the result cannot be written, VerifyError where it does
+    not prove to be the source; nothing is left then.
+    """
+    proof: Proof | None = None
+    backends: dict[BackendSpec, Backend] = {}
+
+    def backend(page: Page) -> Backend:
+        spec = job.make_spec(page)
+        if spec not in backends:
+            backends[spec] = open_backend(spec)
+        return backends[spec]
+
+    def counted() -> Iterator[Iterable[np.ndarray]]:
+        for done, bands in enumerate(_enlarged(job, backend)):
+            yield bands
+            shown(done + 1)
+
+    def check(path: Path) -> None:
+        nonlocal proof
+        if not job.check:
+            return
+        proof = prove(job.source, job.result, look_at_any(path, job.result.path.suffix))
+        if not proof.passed:
+            failed = "; ".join(f"{each.name}: {each.detail}" for each in proof.failures)
+            what = f"does not prove to be {job.source.path.name}, enlarged ({failed})"
+            raise VerifyError(f"{job.result.path}: {what}, and is left out; --no-verify keeps it")
+
     try:
-        done, data = cv2.imencodeWithMetadata(path.suffix.lower(), picture, kinds, blobs, quality)
-        if not done:
-            raise OutputError(f"{path}: this format cannot hold the picture; use .png")
-        write_whole(path, data.tobytes(), replace=replace)
-    except cv2.error as error:
-        raise OutputError(f"{path}: this format cannot hold the picture ({error.err}); use .png") from error
-    except FileExistsError as error:
-        raise OutputError(f"{path}: has appeared meanwhile, and is kept; replace it with --overwrite") from error
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place with -o") from error
+        write(job.result, counted(), job.overwrite, check)
+        return proof
+    finally:
+        for each in backends.values():
+            each.close()
+
+
+def _enlarged(job: PictureJob, backend: Callable[[Page], Backend]) -> Iterator[Iterable[np.ndarray]]:
+    """Bands of each picture of the result."""
+    source, result = job.source, job.result
+    read: Iterator[np.ndarray] = (
+        turned(picture, turn(page.metadata, result.kind))
+        for picture, page in zip(pictures(source), source.pages, strict=True)
+    )  # fmt: skip
+    if source.default:
+        first = next(read)
+        if result.default:
+            yield _finished(bands(first, backend(source.pages[0])), first, backend(source.pages[0]), result.pages[0])
+    if source.animated:
+        own, wanted = backend(source.pages[-1]), result.pages[-1]
+        for_size, read = tee(read)
+        yield from (_finished([made], small, own, wanted) for made, small in zip(animation(read, own), for_size))
+    else:
+        for picture, page, wanted in zip(read, source.pages, result.pages):
+            yield _finished(bands(picture, backend(page)), picture, backend(page), wanted)
+
+
+def _finished(
+    made: Iterable[np.ndarray], small: np.ndarray, backend: Backend, page: Page
+) -> Iterable[np.ndarray]:  # fmt: skip
+    """Bands of what was made of `small`, as they are, or where another size was asked for all of it in one."""
+    height, width = small.shape[0] * backend.scale, small.shape[1] * backend.scale
+    if (width, height) == (page.width, page.height):
+        return made
+    return [finished_still(np.concatenate([*made]), Shape(page.width, page.height, Fraction(1)))]
+
+
+def bands(picture: np.ndarray, backend: Backend) -> Iterator[np.ndarray]:
+    """[H, W, channels], uint8 or uint16 -> the same `scale` times as large, in bands of rows from above.
+
+    Alpha goes through the generator as a gray picture does. A large picture is worked on in pieces with so much around
+    them that no seam shows, unless nobody knows how much that is.
+    """
+    height, width, channels = picture.shape
+    picture = filled(picture)
+    if height * width <= WHOLE or backend.context is None:
+        yield _through(picture, backend)
+        return
+    scale = backend.scale
+    for top, bottom, y0, y1 in windows(height, PIECE, backend.context):
+        band = np.empty(((y1 - y0) * scale, width * scale, channels), picture.dtype)
+        for left, right, x0, x1 in windows(width, PIECE, backend.context):
+            piece = _through(picture[top:bottom, left:right], backend)
+            piece = piece[(y0 - top) * scale : (y1 - top) * scale, (x0 - left) * scale : (x1 - left) * scale]
+            band[:, x0 * scale : x1 * scale] = piece
+        yield band
+
+
+def animation(pictures: Iterator[np.ndarray], backend: Backend) -> Iterator[np.ndarray]:
+    """Pictures [H, W, channels] of one size, enlarged: what is the same to the bit as in the one before stays so."""
+    for_color, for_alpha, sources = tee(pictures, 3)
+    colors = reuse(map(_color_batch, map(filled, for_color)), backend, Stillness())
+    alphas = reuse(map(_alpha_batch, for_alpha), backend, Stillness())
+    for source in sources:
+        large = _interleaved(next(colors), source.shape[2])
+        if source.shape[2] in (2, 4):
+            alpha = next(alphas).planes[0]
+            large = np.concatenate([large, _firm(alpha, source[:, :, -1], backend.scale)[:, :, None]], 2)
+        yield large
+
+
+def _through(picture: np.ndarray, backend: Backend) -> np.ndarray:
+    """[H, W, channels] -> the same, enlarged."""
+    large = _interleaved(backend(_color_batch(picture)).frames[0], picture.shape[2])
+    if picture.shape[2] in (1, 3):
+        return large
+    source = picture[:, :, -1]
+    if source.min() == np.iinfo(source.dtype).max:
+        alpha = np.full(large.shape[:2], source.flat[0], source.dtype)
+    else:
+        alpha = _firm(backend(_alpha_batch(picture)).frames[0].planes[0], source, backend.scale)
+    return np.concatenate([large, alpha[:, :, None]], 2)
+
+
+def _color_batch(picture: np.ndarray) -> FrameBatch:
+    """FFmpeg's planar RGB has the planes G, B, R."""
+    order = (1, 2, 0) if picture.shape[2] >= 3 else (0, 0, 0)
+    planes = tuple(np.ascontiguousarray(picture[:, :, channel]) for channel in order)
+    return FrameBatch((Frame(planes),), PixelFormat("rgb", 8 * picture.itemsize), COLOR)
+
+
+def _alpha_batch(picture: np.ndarray) -> FrameBatch:
+    return _color_batch(picture[:, :, -1:])
+
+
+def _interleaved(frame: Frame, channels: int) -> np.ndarray:
+    """[H, W, 1 or 3], without alpha."""
+    green, blue, red = frame.planes
+    return np.dstack([red, green, blue]) if channels >= 3 else green[:, :, None]
+
+
+def _firm(large: np.ndarray, source: np.ndarray, scale: int) -> np.ndarray:
+    """Enlarged alpha, opaque and clear where `source` is so all around: a generator may miss that by a level."""
+    most = np.iinfo(source.dtype).max
+    result = large
+    for level in (0, most):
+        around = cv2.erode((source == level).astype(np.uint8), np.ones((3, 3), np.uint8))
+        if around.any():
+            result = np.where(np.repeat(np.repeat(around, scale, 0), scale, 1) > 0, source.dtype.type(level), result)
+    return result
+
+
+def filled(picture: np.ndarray) -> np.ndarray:
+    """The same with the colours of what nobody sees (alpha 0) taken from the nearest that can be seen, so that a
+    generator, which knows nothing of alpha, brings none of them to light."""
+    if picture.shape[2] in (1, 3):
+        return picture
+    hidden = (picture[:, :, -1] == 0).astype(np.uint8)
+    if not hidden.any() or hidden.all():
+        return picture
+    _, labels = cv2.distanceTransformWithLabels(hidden, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    seen = np.flatnonzero(hidden == 0)
+    nearest = np.zeros(int(labels.max()) + 1, np.int64)  # of each label the pixel it stands for
+    nearest[labels.ravel()[seen]] = seen
+    result, flat = picture.copy(), picture.reshape(-1, picture.shape[2])
+    for row in np.flatnonzero(hidden.any(1)):
+        here = np.flatnonzero(hidden[row])
+        result[row, here, :-1] = flat[nearest[labels[row, here]], :-1]
+    return result

@@ -95,7 +95,7 @@ def test_stills_of_all_kinds_become_colours(tmp_path):
     (tmp_path / "note.txt").write_text("none either")
     subjects, lines = find_stills(folder_stills(tmp_path))
     assert [(s.name, s.group, s.scale) for s in subjects] == [("stills", "stills", 4), ("stills", "stills", 2)]
-    assert len(lines) == 2 and "small.png: is 200x63" in lines[0] and "text.png: not an 8 or 16 bit picture" in lines[1]
+    assert len(lines) == 2 and "small.png: is 200x63" in lines[0] and "text.png: is no picture" in lines[1]
     for subject in subjects:
         materials = subject.load()
         assert [m.source.name for m in materials] == ["a.png", "b.webp", "c.png", "d.png"]

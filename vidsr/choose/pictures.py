@@ -1,0 +1,70 @@
+"""Which picture is meant: the choices for stills and animations, made before the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+from vidsr.backends.base import BackendSpec
+from vidsr.choose.model import natively
+from vidsr.choose.options import Options
+from vidsr.choose.prepare import make_spec
+from vidsr.choose.size import choose_size, expected_shape, size_name
+from vidsr.choose.targets import check_output, default_output
+from vidsr.frames import PixelFormat, Shape
+from vidsr.pictures.base import Page
+from vidsr.pictures.fit import EnlargedPage, orientation, result_of
+from vidsr.pictures.read import look
+from vidsr.run.stills import COLOR, PictureJob
+
+
+def choose_picture(path: Path, options: Options, tell: Callable[[str], None]) -> PictureJob:
+    """Every choice for a still or an animation. tell: told what its result cannot hold, and what is assumed.
+
+    UsageError for what cannot be done, SourceError for what is no picture, OutputError for a place that cannot be
+    written.
+    """
+    source = look(path)
+    output = options.output or default_output(path, size_name(options))
+    result, lost = result_of(source, output, lambda page: _size(options, page))
+    check_output(path, output, options.overwrite)
+    notes = [*source.notes, *lost]
+    if options.compile:
+        notes.append("--compile is left out, which takes longer than a single picture")
+    for line in notes:
+        tell(f"{path.name}: {line}")
+
+    def spec(page: Page) -> BackendSpec:
+        format = PixelFormat("rgb", page.bits)
+        scale, shape = choose_size(options, _shape(page), format, _turned(page))
+        return natively(make_spec(replace(options, compile=False), scale, format, COLOR, format, COLOR), shape)
+
+    return PictureJob(source, result, spec, options.overwrite, options.check)
+
+
+def expected_size(options: Options) -> EnlargedPage | None:
+    """What `options` make of a page; None where they say nothing of it."""
+    if not options.sized and options.scale is None:
+        return None
+
+    def size(page: Page) -> tuple[int, int]:
+        shape = expected_shape(options, _shape(page), PixelFormat("rgb"), _turned(page)) or _shape(page)
+        return shape.width, shape.height
+
+    return size
+
+
+def _size(options: Options, page: Page) -> tuple[int, int]:
+    scale, shape = choose_size(options, _shape(page), PixelFormat("rgb"), _turned(page))
+    return (scale * page.width, scale * page.height) if shape is None else (shape.width, shape.height)
+
+
+def _shape(page: Page) -> Shape:
+    return Shape(page.width, page.height, Fraction(1))
+
+
+def _turned(page: Page) -> bool:
+    """By a quarter, by viewers."""
+    return orientation(page.metadata) > 4

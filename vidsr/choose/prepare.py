@@ -264,6 +264,12 @@ def announce_container(info: SourceInfo, keep: Keep, report: Report) -> None:
         report.warn(f"dropped: {track}")
     for track, why in keep.left:
         report.warn(f"{info.path.name}: {track} is left out: {why}")
+    if keep.scripts:
+        which = ", ".join(f"#{index}" for index in keep.scripts)
+        report.warn(
+            f"{info.path.name}: the ASS of {which} is told the size it was made for, LayoutRes {info.video.width}x"
+            f"{info.video.height}, so that borders, shadows and blur stay as wide; all else of it is kept"
+        )
     for sound in keep.sounds:
         if sound.note:
             report.warn(f"{info.path.name}: {sound.note}")

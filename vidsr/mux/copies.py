@@ -19,6 +19,7 @@ from av.stream import Stream
 from vidsr.container import copy_stream, is_cover, kind_of, open_input, packets
 from vidsr.errors import OutputError
 from vidsr.frames import SourceInfo, StreamInfo, Window
+from vidsr.mux.ass import with_layout
 from vidsr.mux.keep import Keep
 from vidsr.mux.making import Maker, add_sound
 from vidsr.mux.matroska.details import MatroskaDetails, read_details
@@ -67,6 +68,9 @@ def add_streams(
             added = add_sound(result, sounds[stream.index])
         else:
             added = copy_stream(result, stream)
+            if stream.index in keep.scripts:
+                header = bytes(added.codec_context.extradata or b"")
+                added.codec_context.extradata = with_layout(header, info.video.width, info.video.height)
         added.metadata.update(clean_tags(stream.metadata))
         if stream.index == info.video.index and keep.container == "matroska":
             _set_stereo(added, info.video)

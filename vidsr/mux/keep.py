@@ -11,6 +11,7 @@ from av.stream import Stream
 from vidsr.container import NAMES, cannot_hold, kept_otherwise, kind_of, open_input
 from vidsr.errors import UsageError
 from vidsr.frames import SourceInfo, TimeRange, Track
+from vidsr.mux.ass import has_layout
 from vidsr.mux.sound import Audio, Sound, Survey, choose_sound, may_be_wrapped, survey
 
 STDOUT = Path("-")  # as a result's name: it is streamed
@@ -22,14 +23,15 @@ DROP_WORDS = ("audio", "subtitle", "attachment", "cover", "data", "video", "unsu
 class Keep:
     """What becomes of the source's tracks. copy: stream indices to keep; dropped: tracks the user gave up.
 
-    sounds: of those to keep the audio tracks that are not copied as they are. left: tracks that are left out whatever
-    the user says, and why.
+    sounds: of those to keep the audio tracks that are not copied as they are; scripts: the ASS tracks that are told for
+    which size of picture they were made. left: tracks that are left out whatever the user says, and why.
     """
 
     container: str
     copy: tuple[int, ...]
     dropped: tuple[Track, ...] = ()
     sounds: tuple[Sound, ...] = ()
+    scripts: tuple[int, ...] = ()
     left: tuple[tuple[Track, str], ...] = ()
 
 
@@ -60,6 +62,7 @@ def choose_tracks(
     """
     container = output_format(output)
     copy, dropped, sounds, left = list[int](), list[Track](), list[Sound](), list[tuple[Track, str]]()
+    scripts = list[int]()
     looked = _look_into(info, container, drop, span)
     with open_input(info.path) as source:
         for track in info.tracks:
@@ -83,6 +86,8 @@ def choose_tracks(
                 sounds.append(sound)
             elif reason is None or (span is None and kept_otherwise(track.kind, track.codec)):
                 copy.append(track.index)
+                if track.codec in ("ass", "ssa") and not has_layout(bytes(stream.codec_context.extradata or b"")):
+                    scripts.append(track.index)
             elif "unsupported" in drop:
                 dropped.append(track)
             else:
@@ -91,7 +96,7 @@ def choose_tracks(
                     f"{info.path}: {_what(track)} cannot live in {NAMES[container]}{reason}: "
                     f"{cure}leave it out with --drop {track.index} (all such: --drop unsupported)"
                 )
-    return Keep(container, tuple(copy), tuple(dropped), tuple(sounds), tuple(left))
+    return Keep(container, tuple(copy), tuple(dropped), tuple(sounds), tuple(scripts), tuple(left))
 
 
 def _look_into(

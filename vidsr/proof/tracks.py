@@ -15,6 +15,7 @@ import av
 from vidsr.container import NAMES, cannot_hold, container_of, is_cover, kept_otherwise, kind_of, open_input, packets
 from vidsr.frames import SourceInfo, Window
 from vidsr.proof.check import TIME_TOLERANCE, Check
+from vidsr.proof.headers import check_headers
 from vidsr.proof.sound import same_aac, same_sound
 
 LOSSY = ("opus", "aac")  # what sound may be encoded anew as that leaves something out
@@ -103,6 +104,9 @@ def check_tracks(
             checks.append(Check(label, False, f"not in the result with the same content ({counts})"))
             continue
         checks.append(_track_check(label, copy, match, container_of(after)))
+    if container_of(after) == container_of(before) == "matroska":
+        texts = {index: match.index for index, match in pairs.items() if match.kind == "subtitle"}
+        checks += check_headers(before, after, texts)
     return [*checks, *_order_check(before, after, pairs)]
 
 

@@ -22,15 +22,24 @@ _PLACES = {"left": (0, 128), "center": (128, 128), "topleft": (0, 0)}
 
 
 class Filter:
-    """A chain of FFmpeg's filters for pictures of one format and size, which may change their size, not their format.
+    """A chain of FFmpeg's filters for pictures of one format and size, which may change their size and how much of
+    chroma there is, but neither depth nor colours.
 
-    width, height: of what comes in, luma samples. chain: in FFmpeg's words. One thread at a time.
+    width, height: of what comes in, luma samples. chain: in FFmpeg's words. result: the format that comes out; None:
+    the same. One thread at a time.
     """
 
-    def __init__(self, format: PixelFormat, width: int, height: int, chain: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self, format: PixelFormat, width: int, height: int, chain: Sequence[tuple[str, str]],
+        result: PixelFormat | None = None,
+    ) -> None:  # fmt: skip
+        result = result or format
+        if (result.family, result.bits) != (format.family, format.bits):
+            raise ValueError(f"result: got {result.name} of {format.name}, expected the same colours and depth")
         self._chain = tuple(chain)
         self._alone = format.family != "yuv"
         self._format = PixelFormat("gray", format.bits) if self._alone else format
+        self._result = self._format if self._alone else result
         self._graph = self._opened(width, height)
         self._size, self._count = (width, height), 0
 
@@ -47,13 +56,14 @@ class Filter:
         picture.pts, self._count = self._count, self._count + 1
         self._graph.vpush(picture)
         made: Any = self._graph.vpull()
-        return tuple(_samples(plane, self._format) for plane in made.planes)
+        return tuple(_samples(plane, self._result) for plane in made.planes)
 
     def _opened(self, width: int, height: int) -> av.filter.Graph:
         graph = av.filter.Graph()
         last = graph.add("buffer", f"video_size={width}x{height}:pix_fmt={self._format.name}:time_base=1/25")
         # One thread: with more, swscale at times gives gray where a slice of the picture should be.
-        for name, arguments in (*((name, f"{words}:threads=1") for name, words in self._chain), ("buffersink", "")):
+        chain = [(name, f"{words}:threads=1") for name, words in self._chain]
+        for name, arguments in (*chain, ("format", f"pix_fmts={self._result.name}"), ("buffersink", "")):
             following = graph.add(name, arguments) if arguments else graph.add(name)
             last.link_to(following)
             last = following
@@ -61,16 +71,18 @@ class Filter:
         return graph
 
 
-def scaling(width: int, height: int, format: PixelFormat, location: str, kernel: Kernel) -> tuple[str, str]:
+def scaling(
+    width: int, height: int, format: PixelFormat, location: str, kernel: Kernel, result: PixelFormat | None = None
+) -> tuple[str, str]:
     """For `Filter`: to `width` x `height` in one step, both ways by one filter made wide enough for what is reduced.
 
-    location: of chroma, before and after, see ColorSpec. kernel: "area": the mean of what a sample covers; "bicubic":
-    Catmull-Rom; "lanczos": three lobes.
+    format, result: as there. location: of chroma, before and after, see ColorSpec. kernel: "area": the mean of what a
+    sample covers; "bicubic": Catmull-Rom; "lanczos": three lobes.
     """
     words = f"w={width}:h={height}:flags={kernel}+accurate_rnd+bitexact{_ARGUMENTS.get(kernel, '')}"
-    for shift, direction, place in zip(format.chroma_shift, "hv", _PLACES[location]):
-        if shift and format.family == "yuv":
-            words += f":in_{direction}_chr_pos={place}:out_{direction}_chr_pos={place}"
+    for which, shifts in (("in", format.chroma_shift), ("out", (result or format).chroma_shift)):
+        for shift, direction, place in zip(shifts, "hv", _PLACES[location]):
+            words += f":{which}_{direction}_chr_pos={place}" if shift else ""
     return "scale", words
 
 

@@ -102,12 +102,14 @@ class Frame:
     pts: presentation timestamp in the stream's time_base units.
     duration: in time_base units; 0 when unknown.
     corrupt: the decoder met errors in it.
+    source: of an enlarged one, the planes that it was made from.
     """
 
     planes: tuple[np.ndarray, ...]
     pts: int = 0
     duration: int = 0
     corrupt: bool = False
+    source: tuple[np.ndarray, ...] = ()
 
 
 @dataclass(frozen=True)

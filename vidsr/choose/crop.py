@@ -24,8 +24,8 @@ from vidsr.report import Report
 from vidsr.run.segments import one_segment
 from vidsr.source.decode import decode
 
-PLACES = 40  # all over the video
-IN_A_ROW = 8  # frames of each
+PLACES = 80  # all over the video
+IN_A_ROW = 4  # frames of each
 LOOKED_AT = PLACES * IN_A_ROW
 BLACK = 8.0  # levels of 255 that the means of a bar are away from black at most
 NOISE = 5  # samples side by side that a mean is taken of

@@ -42,6 +42,7 @@ class Options:
     hwaccel: "cuda": decode and encode on the GPU or fail; "off": never.
     reuse: "exact": compute anew what differs to the bit; "off": everything; None: what differs by more than noise.
     grain: "keep": lay the noise that is taken out of what stands still over the result; None: leave it out.
+    strength: of the model, from 1, what it makes, down to 0, the source plainly enlarged (Catmull-Rom).
     start, duration: seconds, a part of the source. drop: kinds of tracks (audio, subtitle, …, unsupported) or their
     numbers as text, to be left out.
     audio: "opus", "aac" or "flac": encode all sound anew; None: keep it as it is.
@@ -72,6 +73,7 @@ class Options:
     hwaccel: Hwaccel | None = None
     reuse: Reuse | None = None
     grain: Grain | None = None
+    strength: float = 1.0
     start: float = 0.0
     duration: float | None = None
     drop: Collection[str] = frozenset()
@@ -110,6 +112,8 @@ class Options:
                 raise UsageError(f"--{name} {value}: choose one of auto, {', '.join(get_args(words))}")
         if self.grain and self.reuse:
             raise UsageError(f"--grain keep: with --reuse {self.reuse} none is taken out; leave one of them out")
+        if not 0 <= self.strength <= 1:
+            raise UsageError(f"--strength {self.strength:g}: choose a number from 0 to 1")
         if not (isfinite(self.start) and self.start >= 0):
             raise UsageError(f"--start {self.start}: choose a time from 0 on")
         if self.duration is not None and not (isfinite(self.duration) and self.duration > 0):
@@ -190,6 +194,7 @@ class Choices(Expected, total=False):
     hwaccel: Hwaccel | None
     reuse: Reuse | None
     grain: Grain | None
+    strength: float
     drop: Collection[str]
     check: bool
     overwrite: bool

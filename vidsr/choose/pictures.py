@@ -13,6 +13,7 @@ from vidsr.choose.options import Options
 from vidsr.choose.prepare import make_spec
 from vidsr.choose.size import choose_size, expected_shape, size_name
 from vidsr.choose.targets import check_output, default_output
+from vidsr.errors import UsageError
 from vidsr.frames import PixelFormat, Shape
 from vidsr.pictures.base import Page
 from vidsr.pictures.fit import EnlargedPage, orientation, result_of
@@ -26,6 +27,8 @@ def choose_picture(path: Path, options: Options, tell: Callable[[str], None]) ->
     UsageError for what cannot be done, SourceError for what is no picture, OutputError for a place that cannot be
     written.
     """
+    if options.part is not None:
+        raise UsageError(f"{path}: --crop {options.crop} is for video: leave it out, and crop the picture before")
     source = look(path)
     output = options.output or default_output(path, size_name(options))
     result, lost = result_of(source, output, lambda page: _size(options, page))
@@ -41,7 +44,7 @@ def choose_picture(path: Path, options: Options, tell: Callable[[str], None]) ->
         scale, shape = choose_size(options, _shape(page), format, _turned(page))
         return natively(make_spec(replace(options, compile=False), scale, format, COLOR, format, COLOR), shape)
 
-    return PictureJob(source, result, spec, options.overwrite, options.check)
+    return PictureJob(source, result, spec, options.overwrite, options.check, options.strength)
 
 
 def expected_size(options: Options) -> EnlargedPage | None:

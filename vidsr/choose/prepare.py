@@ -130,7 +130,7 @@ def decide(
     batch = backend_kind(spec.name).batch_size
     job = Job(
         info, output, spec, settings, keep, span, batch, workers, on_gpu, still, options.restart, options.overwrite,
-        options.check, shape=shape, audio=options.audio,
+        options.check, shape=shape, audio=options.audio, strength=options.strength,
     )  # fmt: skip
     outlook = None
     if spec.model:
@@ -141,6 +141,7 @@ def decide(
     remembered: dict[str, Any] = {
         "scale": scale if shape is None else None, "size": "x".join(map(str, size)),
         "sample_aspect": job.result.sample_aspect, "crop": None if video.crop is None else str(video.crop),
+        "strength": options.strength,
         "model": Path(spec.model).stem or "none",
         "weights": weights_sha256(spec.model) if spec.model else "",
         "reuse": "off" if still is None else asdict(still),

@@ -177,9 +177,11 @@ class _Canvas:
                     self._paste(result.frames[k].planes, piece, planes, result.format)
             if shown.changed is not None:
                 self._planes = planes
+            source = shown.frame.planes
             if shown.noise:
                 planes = overlaid(planes, shown.noise, self._source, self._format)
-            yield replace(shown.frame, planes=planes)
+                source = overlaid(source, shown.noise, self._source, self._source)
+            yield replace(shown.frame, planes=planes, source=source)
 
     def _paste(
         self, source: tuple[np.ndarray, ...], piece: Piece, target: tuple[np.ndarray, ...], format: PixelFormat

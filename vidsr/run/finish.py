@@ -1,4 +1,5 @@
-"""What is done to enlarged pictures before they are encoded: they are made smaller to the size that was asked for.
+"""What is done to enlarged pictures before they are encoded: they are made smaller to the size that was asked for, and
+mixed with the source plainly enlarged, where less than the model's full strength is wanted.
 
 A stage of its own, after reuse: what a picture becomes depends on that picture alone, so nothing here depends on where
 segments are cut, or on what of a picture was computed and what was taken from an earlier one.
@@ -9,38 +10,79 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
 from vidsr.backends.base import BackendSpec
+from vidsr.backends.recolor import recoloring
 from vidsr.filters import Filter, Kernel, scaling
-from vidsr.frames import Frame, PixelFormat, Shape
+from vidsr.frames import ColorSpec, Frame, PixelFormat, Shape
 
+# 1080p pictures made 480 and 720 lines high, enlarged by `fast` and brought back: PSNR and SSIM of luma against them,
+# eight pictures of four clips; worn: blurred, and compressed as a JPEG of quality 55.
+#
+#                480, clean          480, worn           720, clean          720, worn
+#     area       40.07 dB, 0.9918    34.10 dB, 0.9679    44.24 dB, 0.9966    37.83 dB, 0.9815
+#     bicubic    40.75 dB, 0.9924    34.38 dB, 0.9686    44.60 dB, 0.9968    38.04 dB, 0.9819
+#     lanczos    41.13 dB, 0.9924    34.51 dB, 0.9688    44.87 dB, 0.9968    38.20 dB, 0.9820
 KERNEL: Kernel = "lanczos"
+PLAIN: Kernel = "bicubic"
+
+Planes = tuple[np.ndarray, ...]
 
 
-def finished(frames: Iterable[Frame], spec: BackendSpec, shape: Shape) -> Iterator[Frame]:
-    """Each of `frames`, which come from a backend of `spec`, as `shape` has it.
+def finished(frames: Iterable[Frame], spec: BackendSpec, shape: Shape, strength: float = 1.0) -> Iterator[Frame]:
+    """Each of `frames`, which come from a backend of `spec`, as `shape` has it, `strength` of 1 of what the model made.
 
     Pictures that share their planes with the one before, as reuse gives them, share the result.
     """
-    filter: Filter | None = None
-    before: tuple[np.ndarray, ...] = ()
-    planes: tuple[np.ndarray, ...] = ()
-    format, location = spec.result_format, spec.result_color.chroma_location
+    finish: _Finish | None = None
+    last: Frame | None = None
+    planes: Planes = ()
     for frame in frames:
-        if filter is None:
-            height, width = frame.planes[0].shape
-            chain = [scaling(shape.width, shape.height, format, location, KERNEL)]
-            filter = Filter(format, width, height, chain)
-        if len(before) != len(frame.planes) or any(a is not b for a, b in zip(before, frame.planes)):
-            before, planes = frame.planes, filter(frame.planes)
-        yield replace(frame, planes=planes)
+        finish = finish or _Finish(frame, spec, shape, strength)
+        if last is None or not (_same(last.planes, frame.planes) and _same(last.source, frame.source)):
+            planes = finish(frame)
+        last = frame
+        yield replace(frame, planes=planes, source=())
 
 
-def finished_still(picture: np.ndarray, shape: Shape) -> np.ndarray:
-    """[H, W] or [H, W, channels], uint8 or uint16, as `shape` has it; each channel by itself."""
-    rows, columns = picture.shape[:2]
+def _same(before: Planes, after: Planes) -> bool:
+    return len(before) == len(after) and all(a is b for a, b in zip(before, after))
+
+
+class _Finish:
+    """For frames of one size. like: the first of them."""
+
+    def __init__(self, like: Frame, spec: BackendSpec, shape: Shape, strength: float) -> None:
+        format, location, size = spec.result_format, spec.result_color.chroma_location, (shape.width, shape.height)
+        self._strength = strength
+        self._smaller: Filter | None = None
+        self._plain: Filter | None = None
+        height, width = like.planes[0].shape
+        if (width, height) != size:
+            self._smaller = Filter(format, width, height, [scaling(*size, format, location, KERNEL)])
+        if strength < 1:
+            own, self._recolored = recoloring(spec)
+            height, width = like.source[0].shape
+            self._plain = Filter(own, width, height, [scaling(*size, own, location, PLAIN, format)], format)
+
+    def __call__(self, frame: Frame) -> Planes:
+        made = self._smaller(frame.planes) if self._smaller else frame.planes
+        if self._plain is None:
+            return made
+        plain, part = self._plain(self._recolored(frame.source)), self._strength
+        return tuple(cv2.addWeighted(a, part, b, 1 - part, 0) for a, b in zip(made, plain))
+
+
+def finished_still(picture: np.ndarray, large: np.ndarray, shape: Shape, strength: float = 1.0) -> np.ndarray:
+    """`large`, [H, W] or [H, W, channels], uint8 or uint16, which a model made of `picture`, as `finished` has frames;
+    each channel by itself."""
     gray = PixelFormat("gray", 8 * picture.dtype.itemsize)
-    filter = Filter(gray, columns, rows, [scaling(shape.width, shape.height, gray, "left", KERNEL)])
-    channels = [filter((channel,))[0] for channel in np.moveaxis(np.atleast_3d(picture), 2, 0)]
+    both = (np.moveaxis(np.atleast_3d(each), 2, 0) for each in (picture, large))
+    spec = BackendSpec("", "", 1, gray, ColorSpec(), gray, ColorSpec())
+    channels: list[np.ndarray] = []
+    for small, made in zip(*both):
+        frame = Frame((np.ascontiguousarray(made),), source=(np.ascontiguousarray(small),))
+        channels += next(finished([frame], spec, shape, strength)).planes
     return np.dstack(channels) if picture.ndim == 3 else channels[0].copy()

@@ -21,8 +21,8 @@ class Job:
     workers: segments worked on at once. decode_on_gpu: see source.decode.decode. reuse: of still areas; None: never.
     restart: whether unfinished work is thrown away; overwrite: whether a file at `output` may be replaced; check:
     whether the result is proved. settings: what plan.json remembers besides source and versions. shape: what the
-    enlarged pictures are made to, see finish.py; None: they stay `backend.scale` times as large. audio: what all sound
-    is encoded anew as; None: it is kept.
+    enlarged pictures are made to; None: they stay `backend.scale` times as large. strength: of the model, 0 to 1; see
+    finish.py for both. audio: what all sound is encoded anew as; None: it is kept.
     """
 
     info: SourceInfo
@@ -41,6 +41,7 @@ class Job:
     settings: dict[str, Any] = field(default_factory=dict)
     shape: Shape | None = None
     audio: Audio | None = None
+    strength: float = 1.0
 
     @property
     def result(self) -> Shape:

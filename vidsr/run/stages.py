@@ -72,7 +72,7 @@ def _make_once(
     frames: list[Frame] = []
     with closing(segment_stages(job, segment, path, backend, counted, backend_lock, reused)) as stages:
         for frame in stages:
-            frames.append(replace(frame, planes=()))
+            frames.append(replace(frame, planes=(), source=()))
             taken(len(frames), reused)
     frames.sort(key=lambda frame: frame.pts)
     digest = file_sha256(path) if frames else ""
@@ -124,8 +124,9 @@ def enlarged(
 @contextmanager
 def finishing(upscaled: Iterator[Frame], job: Job) -> Iterator[Iterator[Frame]]:
     """The stage between those of `enlarged` and the encoder, in a thread of its own where there is anything to do."""
-    if job.shape is None:
+    if job.shape is None and job.strength == 1:
         yield upscaled
         return
-    with closing(prefetch(finished(upscaled, job.backend, job.shape), depth=2, name="finish")) as frames:
+    made = finished(upscaled, job.backend, job.result, job.strength)
+    with closing(prefetch(made, depth=2, name="finish")) as frames:
         yield frames

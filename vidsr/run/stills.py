@@ -34,7 +34,7 @@ class PictureJob:
     """A picture to enlarge, every choice made. result: what is to be written, and where.
 
     make_spec: gives the backend for a page of the source. overwrite: whether a file at the output may be replaced.
-    check: whether the result is proved.
+    check: whether the result is proved. strength: see finish.py.
     """
 
     source: PictureInfo
@@ -42,6 +42,7 @@ class PictureJob:
     make_spec: Callable[[Page], BackendSpec]
     overwrite: bool = False
     check: bool = True
+    strength: float = 1.0
 
 
 def upscale_picture(
@@ -95,24 +96,28 @@ def _enlarged(job: PictureJob, backend: Callable[[Page], Backend]) -> Iterator[I
     if source.default:
         first = next(read)
         if result.default:
-            yield _finished(bands(first, backend(source.pages[0])), first, backend(source.pages[0]), result.pages[0])
+            own = backend(source.pages[0])
+            yield _finished(bands(first, own), first, own, result.pages[0], job.strength)
     if source.animated:
         own, wanted = backend(source.pages[-1]), result.pages[-1]
         for_size, read = tee(read)
-        yield from (_finished([made], small, own, wanted) for made, small in zip(animation(read, own), for_size))
+        both = zip(animation(read, own), for_size)
+        yield from (_finished([made], small, own, wanted, job.strength) for made, small in both)
     else:
         for picture, page, wanted in zip(read, source.pages, result.pages):
-            yield _finished(bands(picture, backend(page)), picture, backend(page), wanted)
+            own = backend(page)
+            yield _finished(bands(picture, own), picture, own, wanted, job.strength)
 
 
 def _finished(
-    made: Iterable[np.ndarray], small: np.ndarray, backend: Backend, page: Page
+    made: Iterable[np.ndarray], small: np.ndarray, backend: Backend, page: Page, strength: float
 ) -> Iterable[np.ndarray]:  # fmt: skip
-    """Bands of what was made of `small`, as they are, or where another size was asked for all of it in one."""
+    """Bands of what was made of `small`, as they are, or where another size or strength was asked for all in one."""
     height, width = small.shape[0] * backend.scale, small.shape[1] * backend.scale
-    if (width, height) == (page.width, page.height):
+    if (width, height) == (page.width, page.height) and strength == 1:
         return made
-    return [finished_still(np.concatenate([*made]), Shape(page.width, page.height, Fraction(1)))]
+    shape = Shape(page.width, page.height, Fraction(1))
+    return [finished_still(filled(small), np.concatenate([*made]), shape, strength)]
 
 
 def bands(picture: np.ndarray, backend: Backend) -> Iterator[np.ndarray]:

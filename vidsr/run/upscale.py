@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -26,11 +27,16 @@ def upscale(
 
     backend_lock: held while a batch is submitted, where several threads share the backend.
     """
-    pending: deque[Pending] = deque()
+    waiting: deque[tuple[FrameBatch, Pending]] = deque()
     for batch in batches:
         with backend_lock or nullcontext():
-            pending.append(backend.submit(batch))
-        if len(pending) >= backend.in_flight:
-            yield from pending.popleft()().frames
-    while pending:
-        yield from pending.popleft()().frames
+            waiting.append((batch, backend.submit(batch)))
+        if len(waiting) >= backend.in_flight:
+            yield from _made(*waiting.popleft())
+    while waiting:
+        yield from _made(*waiting.popleft())
+
+
+def _made(batch: FrameBatch, pending: Pending) -> Iterator[Frame]:
+    for before, after in zip(batch.frames, pending().frames):
+        yield replace(after, source=before.planes)

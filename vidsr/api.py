@@ -12,6 +12,7 @@ from vidsr.backends import BACKENDS as BACKENDS
 from vidsr.backends import available_backends, backend_kind, open_backend
 from vidsr.backends.base import Backend, BackendSpec
 from vidsr.choose.crop import cropped, shown
+from vidsr.choose.fields import choose_weaving
 from vidsr.choose.model import FAMILY as FAMILY
 from vidsr.choose.model import Outlook
 from vidsr.choose.options import LEAST_TILE as LEAST_TILE
@@ -302,7 +303,8 @@ def verify(
     """Prove that `result` is `source`, enlarged, with nothing else touched, down to packets, tags and pictures.
 
     dropped: source tracks that may be missing; None: those that the result's container cannot hold. choices: those of
-    Options that the result was made with; without any of a size, every larger one of the same shape is right.
+    Options that the result was made with; without any of a size, every larger one of the same shape is right. All of
+    the source is looked at for combs again, to know which pictures to expect.
     """
     options = Options(**choices)  # which checks them
     if is_still(Path(source)) and is_still(Path(result)):
@@ -310,7 +312,8 @@ def verify(
     before, after = look_through(probe_file(source), options.span), look_through(probe_file(result))
     before = cropped(shown(before, Report()), options, Report())
     shape = expected_shape(options, before.video.shape, after.video.format, before.video.turned)
-    return compare(before, after, shape, dropped, options.span, options.audio)
+    weaving = choose_weaving(before, options.span, options.deinterlace, Report())
+    return compare(before, after, shape, dropped, options.span, options.audio, weaving)
 
 
 def installed_models() -> list[ModelInfo]:

@@ -224,6 +224,7 @@ class StreamInfo:
     display_matrix: the nine integers of the container's rotation, or None. monotonic: False when timestamps come out of
     order (AVI with B-frames). lost: what only lives inside the coded pictures and cannot survive a new encode, one
     phrase each.
+    remade: its pictures and their times are not those of the file but made of their fields, see source.weaving.
     coded_aspect: what the codec says where the pixels have `sample_aspect`; containers may know better.
     parts: none where all pictures are alike as far as known; else what they are, and are not to the stages: those get
     all of them as the rest of this says, see source.changes.
@@ -245,6 +246,7 @@ class StreamInfo:
     hdr: HdrMetadata | None = None
     interlaced: bool = False
     monotonic: bool = True
+    remade: bool = False
     lost: tuple[str, ...] = ()
     stereo: str | None = None
     coded_aspect: Fraction = Fraction(1)
@@ -335,11 +337,6 @@ class Window:
 
     start: Fraction | None = None
     end: Fraction | None = None
-
-    @classmethod
-    def of(cls, span: TimeRange, first: int, end: int | None, time_base: Fraction) -> Window:
-        """The part `span`, whose first picture is at `first`, and the lowest pts behind it, `time_base` units."""
-        return cls(first * time_base if span.start else None, None if end is None else end * time_base)
 
     @property
     def shift(self) -> Fraction:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 
 from vidsr.backends import open_backend
 from vidsr.backends.base import Backend, BackendSpec, Notify
+from vidsr.choose.fields import choose_weaving
 from vidsr.choose.options import Options, Precision, Reuse
 from vidsr.choose.prepare import choose_reuse, make_spec
 from vidsr.choose.size import choose_scale
@@ -30,7 +30,7 @@ from vidsr.source.probe import probe
 class Picture:
     """One enlarged frame. pixels: [H, W, 3] R'G'B', uint8, or uint16 of 0..65535 where the source has more than 8 bits.
 
-    time, duration: seconds; pts: in the source's time_base units.
+    time, duration: seconds; pts: in the source's time_base units, or parts of them where combs were removed.
     """
 
     pixels: np.ndarray
@@ -82,11 +82,12 @@ class Upscaler:
         format = PixelFormat("rgb", 8 if video.format.bits == 8 else 16)
         color = result_color(video.color, format)
         spec = make_spec(self._options, self.scale, video.format, video.color, format, color)
-        stillness = choose_reuse(self._options.reuse, spec, info, span)
-        base: Fraction = video.time_base
+        weaving = choose_weaving(info, span, self._options.deinterlace, Report(self._told))
+        stillness = choose_reuse(self._options.reuse, spec, info, span, weaving=weaving)
+        base = video.time_base / (weaving.ticks if weaving else 1)
         report = Report(self._told)
         segment, backend = one_segment(info, span), self._open(spec)
-        with enlarged(info, segment, backend, report, 1, stillness, backend_lock=self._lock) as frames:
+        with enlarged(info, segment, backend, report, 1, stillness, backend_lock=self._lock, weaving=weaving) as frames:
             for frame in frames:
                 yield Picture(_rgb(frame), float(frame.pts * base), float(frame.duration * base), frame.pts)
         for line in report.summary():

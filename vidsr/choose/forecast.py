@@ -142,7 +142,9 @@ def _stages(
     else:
         gpu, size = job.decode_on_gpu, job.batch_size
         with (
-            enlarged(job.info, segment, backend, Report(), size, job.reuse, gpu, backend_lock) as upscaled,
+            enlarged(
+                job.info, segment, backend, Report(), size, job.reuse, gpu, backend_lock, weaving=job.weaving
+            ) as upscaled,
             finishing(upscaled, job) as stages,
         ):
             yield stages

@@ -172,7 +172,9 @@ def choose_model(
         chosen = next((info for info in installed_models() if info.name == name), None)
         if chosen is not None:
             tell(f"going on with {name}, which this run was begun with; --restart chooses anew")
-    rate, frames = job.info.video.rate, part_of(job.info, job.span).frames
+    rate, frames = job.shown.video.rate, part_of(job.info, job.span).frames
+    if job.weaving is not None and frames is not None:
+        frames = max(1, round(frames * rate / job.info.video.rate))
     hurry = job.output == STDOUT or (frames is not None and frames < WORTH_MEASURING * rate)
     members = [chosen] if chosen else family(scale)
     if len(members) < 2 and (say is None or hurry):  # the run itself tells sooner

@@ -21,6 +21,7 @@ AUTO_CROP: Literal["auto"] = "auto"
 Hwaccel = Literal["cuda", "off"]
 Reuse = Literal["exact", "off"]
 Grain = Literal["keep"]
+Deinterlace = Literal["off", "bob", "ivtc"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,8 @@ class Options:
     reuse: "exact": compute anew what differs to the bit; "off": everything; None: what differs by more than noise.
     grain: "keep": lay the noise that is taken out of what stands still over the result; None: leave it out.
     strength: of the model, from 1, what it makes, down to 0, the source plainly enlarged (Catmull-Rom).
+    deinterlace: None: film that was telecined gets its own pictures back, video becomes a picture for each two fields;
+    "bob": for each field; "ivtc": look harder for telecine; "off": leave combs.
     start, duration: seconds, a part of the source. drop: kinds of tracks (audio, subtitle, …, unsupported) or their
     numbers as text, to be left out.
     audio: "opus", "aac" or "flac": encode all sound anew; None: keep it as it is.
@@ -74,6 +77,7 @@ class Options:
     reuse: Reuse | None = None
     grain: Grain | None = None
     strength: float = 1.0
+    deinterlace: Deinterlace | None = None
     start: float = 0.0
     duration: float | None = None
     drop: Collection[str] = frozenset()
@@ -105,8 +109,10 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"--{name} {value}: choose {least} or more")
-        for name, words in (("precision", Precision), ("hwaccel", Hwaccel), ("reuse", Reuse), ("grain", Grain),
-                            ("audio", Audio)):
+        for name, words in (
+            ("precision", Precision), ("hwaccel", Hwaccel), ("reuse", Reuse), ("grain", Grain), ("audio", Audio),
+            ("deinterlace", Deinterlace),
+        ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and value not in get_args(words):
                 raise UsageError(f"--{name} {value}: choose one of auto, {', '.join(get_args(words))}")
@@ -163,7 +169,7 @@ class Options:
 
 
 class Expected(TypedDict, total=False):
-    """Those that a result's size, length and sound follow from, as keyword arguments."""
+    """Those that a result's size, its pictures and their times, and its sound follow from, as keyword arguments."""
 
     scale: int | None
     height: int | None
@@ -171,6 +177,7 @@ class Expected(TypedDict, total=False):
     fit: tuple[int, int] | str | None
     square_pixels: bool
     crop: tuple[int, int, int, int] | str | None
+    deinterlace: Deinterlace | None
     start: float
     duration: float | None
     audio: Audio | None

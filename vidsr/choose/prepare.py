@@ -14,6 +14,7 @@ from vidsr.backends import backend_kind, choose_backend, fallbacks
 from vidsr.backends.base import BackendSpec
 from vidsr.choose.backend import faster_backend
 from vidsr.choose.crop import cropped, shown
+from vidsr.choose.fields import choose_weaving
 from vidsr.choose.model import Outlook, choose_model, family_member, natively
 from vidsr.choose.options import Hwaccel, Options, Reuse, is_number
 from vidsr.choose.samples import stretches
@@ -33,9 +34,10 @@ from vidsr.reuse.stillness import Stillness, choose_noise
 from vidsr.run.job import Job
 from vidsr.source.changes import look_through
 from vidsr.source.colorspec import result_color
-from vidsr.source.decode import ONE_THREAD_SAMPLES, decode, gpu_missing
+from vidsr.source.decode import ONE_THREAD_SAMPLES, gpu_missing
 from vidsr.source.nvcodec import decoder_missing
 from vidsr.source.probe import probe
+from vidsr.source.weaving import Weaving, pictures
 from vidsr.timeline import told_pieces
 
 MOST_JOBS = 8  # chosen unasked
@@ -102,6 +104,7 @@ def decide(
     color = result_color(video.color, format)
     keep = choose_tracks(info, output, options.drop, options.audio, span)
     _announce(info, report)
+    weaving = choose_weaving(info, span, options.deinterlace, report, say, None if options.restart else output)
     announce_container(info, keep, report)
     known = {str(track.index) for track in info.tracks}
     for word in sorted(word for word in options.drop if is_number(word) and word not in known):
@@ -124,13 +127,13 @@ def decide(
     if options.grain and format.family != video.format.family:
         kinds = f"the source is {video.format.name}, the result {format.name}"
         raise UsageError(f"--grain keep: {kinds}, whose planes are others; leave it out")
-    still = choose_reuse(options.reuse, spec, info, span, options.grain is not None)
+    still = choose_reuse(options.reuse, spec, info, span, options.grain is not None, weaving)
     if live and still:
         still = replace(still, window=min(still.window, LIVE_WINDOW))
     batch = backend_kind(spec.name).batch_size
     job = Job(
-        info, output, spec, settings, keep, span, batch, workers, on_gpu, still, options.restart, options.overwrite,
-        options.check, shape=shape, audio=options.audio, strength=options.strength,
+        info, output, spec, settings, keep, span, batch, workers, on_gpu, still, weaving, options.restart,
+        options.overwrite, options.check, shape=shape, audio=options.audio, strength=options.strength,
     )  # fmt: skip
     outlook = None
     if spec.model:
@@ -146,7 +149,7 @@ def decide(
         "weights": weights_sha256(spec.model) if spec.model else "",
         "reuse": "off" if still is None else asdict(still),
         "codec": codec.name, "encoder_options": dict(settings.options), "pixel_format": format.name,
-        "color": asdict(color), "start": span.start, "end": span.end,
+        "color": asdict(color), "start": span.start, "end": span.end, "deinterlace": options.deinterlace or "auto",
     }  # fmt: skip
     if video.parts:
         remembered["fitted into"] = [video.width, video.height, video.pixel_format, str(video.sample_aspect)]
@@ -154,8 +157,9 @@ def decide(
 
 
 def choose_reuse(
-    wanted: Reuse | None, spec: BackendSpec, info: SourceInfo, span: TimeRange = TimeRange(), grain: bool = False
-) -> Stillness | None:
+    wanted: Reuse | None, spec: BackendSpec, info: SourceInfo, span: TimeRange = TimeRange(), grain: bool = False,
+    weaving: Weaving | None = None,
+) -> Stillness | None:  # fmt: skip
     """What counts as still, or None for no reuse; see Options.
 
     Where the choice is ours, a second of frames in three places of `span` is looked at. The stand-in for a generator
@@ -169,8 +173,8 @@ def choose_reuse(
     places = stretches(info, span, (0.0, 0.4, 0.75), SAMPLED)
     with open_input(info.path) as container:
         for place in places:
-            frames = decode(
-                info.path, info.video, place.start, place.end, place.seek, Report(), container=container
+            frames = pictures(
+                info.path, info.video, place.start, place.end, place.seek, Report(), False, container, weaving
             )  # fmt: skip
             looked_at.append(list(islice(frames, SAMPLED)))
     video = info.video
@@ -320,5 +324,3 @@ def _announce(info: SourceInfo, report: Report) -> None:
         report.warn(f"{info.path.name}: {line}")
     for what in info.video.lost:
         report.warn(f"{info.path.name}: {what} cannot be carried over and will be missing")
-    if info.video.interlaced:
-        report.warn(f"{info.path.name}: the video is interlaced and stays so, combs and all: deinterlace it first")

@@ -91,6 +91,7 @@ def main(context: click.Context) -> None:
 @click.option("--reuse", type=click.Choice(["auto", "exact", "off"]), default="auto", show_default=True, help="Compute only what moves: what counts as still follows from the source's noise, is the same to the bit, or nothing is.")
 @click.option("--grain", type=click.Choice(["clean", "keep"]), default="clean", show_default=True, help="What stands still is shown without its noise; keep: with the source's own noise laid over it, frame by frame.")
 @click.option("--strength", type=float, default=1.0, show_default=True, help="How much of the model's work is taken, 0 to 1; the rest is the source plainly enlarged. 0.5 is softer and keeps more of its texture.")
+@click.option("--deinterlace", type=click.Choice(["auto", "off", "bob", "ivtc"]), default="auto", show_default=True, help="Combs: auto: telecined film gets its own pictures back, video one picture for each two fields; bob: one for each field; ivtc: look harder for telecine; off: leave them.")
 @click.option("--start", type=Seconds(), default=0.0, help="Begin here: seconds or H:MM:SS.")
 @click.option("--duration", type=Seconds(), help="Do only this much.")
 @click.option("--drop", multiple=True, metavar="WHAT", help=f"Leave tracks out: a number, or {', '.join(api.DROP_WORDS)}; repeat it.")
@@ -262,11 +263,13 @@ def probe(file: Path | None, output: Path | None, machine: bool) -> None:
 @click.option("--audio", type=click.Choice(["copy", *api.AUDIO]), default="copy", show_default=True, help="What its sound was encoded anew as.")
 @click.option("--start", type=Seconds(), default=0.0, help="The part of SOURCE that was upscaled.")
 @click.option("--duration", type=Seconds())
-def verify(source: Path, result: Path, drop: tuple[int, ...], **made: Any) -> None:
+@click.option("--deinterlace", type=click.Choice(["auto", "off", "bob", "ivtc"]), default="auto", show_default=True, help="As it was upscaled with.")
+def verify(source: Path, result: Path, drop: tuple[int, ...], deinterlace: Any, **made: Any) -> None:
     """Prove that RESULT is SOURCE enlarged, with nothing else touched. Exit code 1 when it is not."""
 
     def prove() -> None:
         made["audio"] = None if made["audio"] == "copy" else made["audio"]
+        made["deinterlace"] = None if deinterlace == "auto" else deinterlace
         proof = api.verify(source, result, dropped=set(drop) or None, **made)
         for check in proof.checks:
             click.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.detail}")

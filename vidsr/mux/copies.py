@@ -184,6 +184,11 @@ def lost_details(
     details = read_details(info.path) if "matroska" in info.container else None
     if details is not None and not window.whole:
         details = replace(details, chapters=None)  # they were cut and moved
+    if details is not None and info.video.remade:
+        rate = info.video.rate
+        duration = round(10**9 / rate) if rate.denominator in (1, 1001) else None
+        own = [replace(track, default_duration=duration) if track.type == 1 else track for track in details.tracks]
+        details = replace(details, tracks=tuple(own))
     tracks = [track for track in info.tracks if track.kind not in ("attachment", "cover")]
     kept = [track for track in tracks if track.index in keep.copy or track.index == info.video.index]
     same_order = details is not None and len(details.tracks) == len(tracks)

@@ -11,6 +11,7 @@ from vidsr.frames import SourceInfo, TimeRange, Window
 from vidsr.proof.check import TIME_TOLERANCE, Check
 from vidsr.report import Report
 from vidsr.source.decode import decode
+from vidsr.source.weaving import Weaving
 
 
 def _in_span(pts: array[int], first: int, time_base: Fraction, span: TimeRange) -> array[int]:
@@ -19,18 +20,25 @@ def _in_span(pts: array[int], first: int, time_base: Fraction, span: TimeRange) 
 
 
 def check_times(
-    before: SourceInfo, after: SourceInfo, span: TimeRange
+    before: SourceInfo, after: SourceInfo, span: TimeRange, weaving: Weaving | None = None
 ) -> tuple[list[Check], Clock, Clock, Window]:
     """Every presentation time of the video; frames that do not decode in the source may be missing.
 
-    Gives the clocks of the source's part and of the result, too, and which part that is.
+    weaving: the pictures that the result is of. Gives the clocks of the source's part and of the result, too, and which
+    part that is. The times of the first clock are those of `weaving`, its keyframes the source's, in its time_base.
     """
     source, base = read_clock(before.path, before.video), before.video.time_base
     first = source.pts[0] if source.pts else 0
-    source = replace(source, pts=_in_span(source.pts, first, base, span))
     result = read_clock(after.path, after.video)
     note = ""
-    if len(source.pts) != len(result.pts):
+    if weaving is None:
+        source = replace(source, pts=_in_span(source.pts, first, base, span))
+    else:
+        note = f", made of the fields of {len(weaving.source)}; each --deinterlace makes others"
+        wanted = weaving.within(*span.limits(first, base))
+        shown = array("q", map(int, weaving.pts[wanted.start : wanted.stop]))
+        source = replace(source, pts=shown, time_base=base / weaving.ticks)
+    if weaving is None and len(source.pts) != len(result.pts):
         coded = len(source.pts)
         decoded = sorted(f.pts for f in decode(before.path, before.video, None, None, None, Report()))
         source = replace(source, pts=_in_span(array("q", decoded), first, base, span))
@@ -42,5 +50,6 @@ def check_times(
         Check("frame count", len(source.pts) == len(result.pts), f"{len(source.pts)} -> {len(result.pts)}{note}"),
         Check("timestamps", worst <= TIME_TOLERANCE, f"largest difference {worst * 1000:.2f} ms"),
     ]
-    window = Window.of(span, shift, span.limits(first, base)[1], base)
+    end = span.limits(first, base)[1]
+    window = Window(shift * source.time_base if span.start else None, None if end is None else end * base)
     return checks, source, result, window

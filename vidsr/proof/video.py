@@ -8,6 +8,7 @@ from vidsr.container import Clock
 from vidsr.frames import Shape, SourceInfo, StreamInfo
 from vidsr.proof.check import Check
 from vidsr.proof.compare import compare_pictures
+from vidsr.source.weaving import Weaving
 
 _UNTOLD = {"mp4": (None,), "mov": (None,)}
 MIN_PSNR = 24.0  # dB; even a smooth upscale of line art stays above it when scaled back down, a wrong frame does not
@@ -84,11 +85,13 @@ def _close(a: Fraction, b: Fraction, tolerance: Fraction) -> bool:
     return abs(a - b) <= tolerance * max(a, b)
 
 
-def check_pictures(before: SourceInfo, after: SourceInfo, old: Clock, new: Clock) -> list[Check]:
-    """Some pictures of all parts of the result, scaled back down, against the source's."""
+def check_pictures(
+    before: SourceInfo, after: SourceInfo, old: Clock, new: Clock, weaving: Weaving | None = None
+) -> list[Check]:
+    """Some pictures of all parts of the result, scaled back down, against the source's, or those of `weaving`."""
     if before.video.format.family == "rgb":
         return []  # planes of RGB and YUV cannot be compared one by one
-    found = compare_pictures(before, after, old, new)
+    found = compare_pictures(before, after, old, new, weaving)
     if not found.compared:
         return [Check("picture", False, "no picture of the result could be compared")]
     picture = f"{found.compared} scaled back down: luma PSNR {found.psnr:.1f} dB, the worst {found.worst:.1f} dB"
@@ -97,7 +100,15 @@ def check_pictures(before: SourceInfo, after: SourceInfo, old: Clock, new: Clock
     if found.elsewhere:
         picture += f", {found.elsewhere} not where they belong"
     moved = "mean of Y, U, V moves by " + ", ".join(f"{value:.2f}" for value in found.shift) + " of 255 levels"
-    return [
+    checks = [
         Check("picture", min(found.psnr, found.part) >= MIN_PSNR and not found.elsewhere, picture),
         Check("colour shift", max(found.shift) <= MAX_COLOR_SHIFT, moved),
     ]
+    if weaving is not None:
+        scan = "interlaced" if after.video.interlaced else "progressive"
+        checks.append(Check("scan", not after.video.interlaced, scan))
+    if found.combs is not None:
+        clean, combed = found.combs
+        near = f"where combs were, {clean:.1f} levels from the pictures without and {combed:.1f} from those with them"
+        checks.append(Check("combs", clean < combed, near))
+    return checks

@@ -8,16 +8,18 @@ from typing import Any
 
 from vidsr.backends.base import BackendSpec
 from vidsr.encode.encoder import EncodeSettings
-from vidsr.frames import Shape, SourceInfo, TimeRange
+from vidsr.frames import Shape, SourceInfo, TimeRange, Window
 from vidsr.mux.keep import Keep
 from vidsr.mux.sound import Audio
 from vidsr.reuse.stillness import Stillness
+from vidsr.source.weaving import Weaving
 
 
 @dataclass(frozen=True)
 class Job:
     """One episode to upscale, every choice made. It pickles: another process or machine can work on it.
 
+    info: of the source as it is; shown: as it is upscaled, made of `weaving`, None: the source's own pictures.
     workers: segments worked on at once. decode_on_gpu: see source.decode.decode. reuse: of still areas; None: never.
     restart: whether unfinished work is thrown away; overwrite: whether a file at `output` may be replaced; check:
     whether the result is proved. settings: what plan.json remembers besides source and versions. shape: what the
@@ -35,6 +37,7 @@ class Job:
     workers: int = 1
     decode_on_gpu: bool = False
     reuse: Stillness | None = None
+    weaving: Weaving | None = None
     restart: bool = False
     overwrite: bool = False
     check: bool = True
@@ -43,11 +46,20 @@ class Job:
     audio: Audio | None = None
     strength: float = 1.0
 
+    def window(self, first: int, end: int | None) -> Window:
+        """`span` as it has come out: the pts of the result's first picture, and the lowest behind it in the source."""
+        begin = first * self.shown.video.time_base if self.span.start else None
+        return Window(begin, None if end is None else end * self.info.video.time_base)
+
     @property
     def result(self) -> Shape:
         """Of the result's pictures."""
         video, scale = self.info.video, self.backend.scale
         return self.shape or Shape(scale * video.width, scale * video.height, video.sample_aspect)
+
+    @property
+    def shown(self) -> SourceInfo:
+        return self.info if self.weaving is None else self.weaving.info(self.info)
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,8 @@ def stream(
             # Before the first picture: what is built or compiled for a size then is, for whole pictures and for parts.
             backend.settle(job.info.video.width, job.info.video.height, job.reuse is not None)
             with enlarged(
-                job.info, segment, backend, report, job.batch_size, job.reuse, job.decode_on_gpu, counts=counts
+                job.info, segment, backend, report, job.batch_size, job.reuse, job.decode_on_gpu, counts=counts,
+                weaving=job.weaving,
             ) as upscaled, finishing(upscaled, job) as frames:
                 _send(job, segment, frames, counts, sink, report, progress)
     except (av.FFmpegError, OSError) as error:
@@ -99,12 +100,12 @@ def _send(
     job: Job, segment: Segment, frames: Iterator[Frame], counts: ReuseCounts, sink: _Sink, report: Report,
     progress: Callable[[Progress], None],
 ) -> None:  # fmt: skip
-    info, spec, video = job.info, job.backend, job.info.video
+    info, spec, video = job.shown, job.backend, job.shown.video
     taken = _counted(job, frames if video.monotonic else _sorted(frames), counts, sink, report, progress)
     first = next(taken, None)
     if first is None:
         raise OutputError(f"{info.path}: no frame of the part asked for decodes; nothing was written")
-    window = Window.of(job.span, first.pts, segment.end, video.time_base)
+    window = job.window(first.pts, segment.end)
     shift = round(window.shift / video.time_base)
     with open_input(info.path) as source, _matroska(sink, {**muxer_options(info, job.keep), **_MUXER}) as result:
         height, width = first.planes[0].shape
@@ -167,7 +168,7 @@ def _counted(
     progress: Callable[[Progress], None],
 ) -> Iterator[Frame]:  # fmt: skip
     """`frames`, each one told of; what the numbers mean for who is watching is said."""
-    info, rate = job.info, float(job.info.video.rate)
+    info, rate = job.shown, float(job.shown.video.rate)
     length = _part(info, job.span)
     expected = 0 if length is None else round(length * rate)
     done, first, last, begin = 0, 0, 0, 0.0

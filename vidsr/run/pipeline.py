@@ -23,7 +23,6 @@ from vidsr.backends import BACKENDS, backend_kind
 from vidsr.backends.base import Backend, BackendSpec
 from vidsr.errors import Cancelled, OutputError, VerifyError
 from vidsr.files import publish, write_failure
-from vidsr.frames import Window
 from vidsr.mux.stitch import stitch
 from vidsr.proof.verify import Proof, verify
 from vidsr.report import Report
@@ -52,7 +51,7 @@ def run(
             again = "the same without restart" if job.restart else "the same again"
             raise Cancelled(f"{job.output}: cancelled; finished segments are kept, {again} goes on from there")
 
-    plan = make_plan(job.info, job.span, job.settings, versions())
+    plan = make_plan(job.info, job.span, job.settings, versions(), job.weaving)
     for line in plan.notes:
         report.warn(line)
     work = Workspace(job.output)
@@ -72,18 +71,17 @@ def run(
         videos = [work.video_path(result.index) for result in filled]
         end = Progress(sum(len(r.pts) for r in results), plan.packets, len(results), len(results), 0)
         told(replace(end, step="joining"))
-        first, base = min(min(result.pts) for result in filled), job.info.video.time_base
-        window = Window.of(job.span, first, plan.segments[-1].end, base)
+        window = job.window(min(min(result.pts) for result in filled), plan.segments[-1].end)
         stitch(
-            job.info, job.keep, videos, [r.pts for r in filled], last or _usual_step(filled), partial, window,
+            job.shown, job.keep, videos, [r.pts for r in filled], last or _usual_step(filled), partial, window,
             job.result.sample_aspect,
         )  # fmt: skip
         told(replace(end, step="proving"))
-        dropped = {track.index for track in job.keep.dropped}
-        crop = job.info.video.crop
-        proof = None
+        dropped, crop, proof = {track.index for track in job.keep.dropped}, job.info.video.crop, None
         if job.check:
-            proof = verify(job.info.path, partial, job.result, dropped, job.span, crop, job.audio)
+            proof = verify(
+                job.info.path, partial, job.result, dropped, job.span, crop, job.audio, job.weaving
+            )  # fmt: skip
         if proof is not None and not proof.passed:
             found_wrong = "; ".join(f"{check.name}: {check.detail}" for check in proof.failures)
             name = job.info.path.name
@@ -206,7 +204,7 @@ def warn_if_short(job: Job, first: int, last: int, report: Report) -> None:
     duration = job.info.duration
     if duration is None or not job.span.whole:
         return
-    length = float((last - first) * job.info.video.time_base)
+    length = float((last - first) * job.shown.video.time_base)
     if length < 0.98 * duration - 2:
         report.warn(f"{job.info.path.name}: the picture ends after {length:.1f} s of {duration:.1f} s; is it complete?")
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import os
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -25,11 +25,13 @@ from vidsr.container import Clock, discard_others, open_input, packets, read_clo
 from vidsr.errors import OutputError, ResumeError, SourceError
 from vidsr.files import file_sha256, fit_name, write_failure, write_whole
 from vidsr.frames import SourceInfo, TimeRange
+from vidsr.source.weaving import Weaving
 from vidsr.timeline import told_gaps
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 MIN_FRAMES = 240  # shorter segments cost size and quality, each begins with a keyframe
 MAX_FRAMES = 2 * MIN_FRAMES
+BEFORE = 4  # pictures before a segment's first that may be needed to make it
 FIRST_PACKETS = 64  # of a file, among which the first picture shown is
 
 
@@ -37,7 +39,7 @@ FIRST_PACKETS = 64  # of a file, among which the first picture shown is
 class Segment:
     """A stretch of the source. start, end, seek: pts in the stream's time_base units (None: no limit, no seek).
 
-    packets: how many coded pictures the container has in it; fewer frames than that mean damage.
+    packets: how many pictures are expected of it; fewer frames than that mean damage.
     """
 
     index: int
@@ -52,7 +54,8 @@ class Plan:
     """The whole run, fixed before its first frame. settings, versions, resolved: what must not change on resuming.
 
     settings: what was chosen. resolved: what that came to on the machine, see backends.base.Backend.settle; empty until
-    the backend is open. notes: what is to be said of the source's times; it is found each time anew.
+    the backend is open. notes: what is to be said of the source's times; it is found each time anew. weaving: of
+    `Weaving.as_json`, the pictures where they are not the source's own.
     """
 
     source: Mapping[str, Any]
@@ -61,6 +64,7 @@ class Plan:
     segments: tuple[Segment, ...]
     resolved: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    weaving: Mapping[str, Any] | None = None
     version: int = PLAN_VERSION
 
     @property
@@ -83,8 +87,9 @@ class SegmentResult:
 
 
 def make_plan(
-    info: SourceInfo, span: TimeRange, settings: Mapping[str, Any], versions: Mapping[str, str]
-) -> Plan:
+    info: SourceInfo, span: TimeRange, settings: Mapping[str, Any], versions: Mapping[str, str],
+    weaving: Weaving | None = None,
+) -> Plan:  # fmt: skip
     """Read every packet header of video and sound once and cut the video at keyframes. SourceError when nothing is in
     `span`."""
     clock, gaps = read_times(info)
@@ -96,7 +101,10 @@ def make_plan(
         raise SourceError(f"{info.path}: no frame in the part asked for; the video is {length:.1f} s long")
     inside = [gap for gap in gaps if span.start <= gap.at and (span.end is None or gap.at < span.end)]
     notes = tuple(f"{info.path.name}: {line}" for line in told_gaps(inside))
-    return Plan(_identity(info.path), dict(settings), dict(versions), segments, notes=notes)
+    if weaving is not None:
+        segments = tuple(replace(each, packets=len(weaving.within(each.start, each.end))) for each in segments)
+    made_of = None if weaving is None else weaving.as_json()
+    return Plan(_identity(info.path), dict(settings), dict(versions), segments, notes=notes, weaving=made_of)
 
 
 def cut(clock: Clock, span: TimeRange, monotonic: bool = True) -> tuple[Segment, ...]:
@@ -107,7 +115,7 @@ def cut(clock: Clock, span: TimeRange, monotonic: bool = True) -> tuple[Segment,
     chosen = [t for t in pts if (low is None or t >= low) and (high is None or t < high)]
     if not chosen:
         return ()
-    keys = set(keyframes)
+    keys, skipped = set(keyframes), bisect_left(pts, chosen[0])
     cuts = [0]
     while monotonic and len(chosen) - cuts[-1] >= MIN_FRAMES + MIN_FRAMES // 2:
         at = range(cuts[-1] + MIN_FRAMES, min(cuts[-1] + MAX_FRAMES, len(chosen) - MIN_FRAMES // 2) + 1)
@@ -119,7 +127,8 @@ def cut(clock: Clock, span: TimeRange, monotonic: bool = True) -> tuple[Segment,
     for index, (a, b) in enumerate(zip(cuts, cuts[1:] + [len(chosen)])):
         start = low if index == 0 else chosen[a]
         end = high if b == len(chosen) else chosen[b]
-        segments.append(Segment(index, start, end, _seek_target(keyframes, start), b - a))
+        seek = _seek_target(keyframes, None if start is None else min(start, pts[max(0, skipped + a - BEFORE)]))
+        segments.append(Segment(index, start, end, seek, b - a))
     return tuple(segments)
 
 
@@ -143,10 +152,11 @@ def one_segment(info: SourceInfo, span: TimeRange) -> Segment:
         low, high = span.limits(first, video.time_base)
         seek = None
         if low is not None:
-            at = _keyframe_below(container, stream, low)
+            before = low - round(BEFORE / video.rate / video.time_base)
+            at = _keyframe_below(container, stream, max(first, before))
             seek = None if at is None else _keyframe_below(container, stream, at - 1)
             if seek is None and at != first:
-                seek = _seek_target(read_clock(info.path, video).keyframes, low)
+                seek = _seek_target(read_clock(info.path, video).keyframes, before)
     return Segment(0, low, high, seek, 0)
 
 
@@ -261,7 +271,8 @@ class Workspace:
             if raw["version"] != PLAN_VERSION:
                 raise ValueError(f"format {raw['version']}")
             segments = tuple(Segment(**segment) for segment in raw["segments"])
-            return Plan(raw["source"], raw["settings"], raw["versions"], segments, raw["resolved"])
+            fixed = raw["source"], raw["settings"], raw["versions"], segments, raw["resolved"]
+            return Plan(*fixed, weaving=raw["weaving"])
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise ResumeError(f"{self.plan_path}: unreadable ({error}); start over with --restart") from error
 
@@ -324,6 +335,8 @@ def check_resumable(found: Plan, wanted: Plan, folder: Path) -> None:
                     options.append(f"{_OPTIONS[key]} {old[key]}")
                 elif key in ("tile", "batch"):
                     options.append("as much free memory")
+    if not differences and found.weaving != wanted.weaving:
+        differences.append("which fields its pictures are made of")
     if not differences and found.segments != wanted.segments:
         differences.append("where the segments are cut")
     if differences:

@@ -1,7 +1,7 @@
 """The stages of one segment, composed, and a segment as a unit of work that anybody can do.
 
-    decode ─► batch ─► upscale ─► finish ─► encode ─► segment file
-                (reuse: only what moves)
+    decode (and weave) ─► batch ─► upscale ─► finish ─► encode ─► segment file
+                            (reuse: only what moves)
 
 Every stage is a generator over the one before it; prefetch() puts decoding and upscaling into threads of their own, so
 that both overlap with encoding.
@@ -29,7 +29,7 @@ from vidsr.run.job import Job
 from vidsr.run.prefetch import prefetch
 from vidsr.run.segments import Segment, SegmentResult, segment_path
 from vidsr.run.upscale import batches, upscale
-from vidsr.source.decode import decode
+from vidsr.source.weaving import Weaving, pictures
 
 STALLS = 2  # of its encoder, that a segment may have
 
@@ -86,12 +86,13 @@ def segment_stages(
 ) -> Generator[Frame, None, None]:  # fmt: skip
     """The stages of one segment, composed. Yields each frame as the encoder has taken it. path: see `encode`. The rest:
     see `enlarged`."""
-    video, spec = job.info.video, job.backend
+    video, spec = job.shown.video, job.backend
     with enlarged(
-        job.info, segment, backend, report, job.batch_size, job.reuse, job.decode_on_gpu, backend_lock, counts
-    ) as upscaled, finishing(upscaled, job) as pictures:
+        job.info, segment, backend, report, job.batch_size, job.reuse, job.decode_on_gpu, backend_lock, counts,
+        job.weaving,
+    ) as upscaled, finishing(upscaled, job) as frames:
         yield from encode(
-            pictures, path, job.encoder, spec.result_format, spec.result_color,
+            frames, path, job.encoder, spec.result_format, spec.result_color,
             video.time_base, video.rate, job.result.sample_aspect,
         )  # fmt: skip
 
@@ -101,14 +102,15 @@ def enlarged(
     info: SourceInfo, segment: Segment, backend: Backend, report: Report, batch_size: int = 1,
     stillness: Stillness | None = None, decode_on_gpu: bool = False,
     backend_lock: AbstractContextManager[Any] | None = None, counts: ReuseCounts | None = None,
+    weaving: Weaving | None = None,
 ) -> Iterator[Iterator[Frame]]:  # fmt: skip
     """The stages before the encoder, composed: a segment's frames, enlarged; their threads end with the context.
 
     stillness: what counts as still and is reused; None: nothing. backend_lock: held while the backend is given work,
-    where several segments are worked on at once. counts: counts what reuse comes to.
+    where several segments are worked on at once. counts: counts what reuse comes to. weaving: the pictures it is of.
     """
     video = info.video
-    decoded = decode(info.path, video, segment.start, segment.end, segment.seek, report, decode_on_gpu)
+    decoded = pictures(info.path, video, segment.start, segment.end, segment.seek, report, decode_on_gpu, None, weaving)
     decoded = prefetch(decoded, depth=8, name="decode")
     grouped = batches(decoded, batch_size, video.format, video.color)
     if stillness is None:

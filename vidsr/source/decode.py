@@ -189,15 +189,15 @@ def _planes(video: StreamInfo, picture: Any) -> tuple[np.ndarray, ...]:
     name, dtype = picture.format.name, video.format.dtype
     shapes = video.format.plane_shapes(picture.width, picture.height)
     if _GPU_LAYOUTS.get(name) == video.format:
-        luma, (rows, columns) = _view(picture.planes[0], dtype, *shapes[0]), shapes[1]
-        pairs = _view(picture.planes[1], dtype, rows, 2 * columns)
+        luma, (rows, columns) = plane_view(picture.planes[0], dtype, *shapes[0]), shapes[1]
+        pairs = plane_view(picture.planes[1], dtype, rows, 2 * columns)
         shift = 0 if name == "nv12" else 6  # P010's ten bits are the upper ones of sixteen
         chroma = tuple(np.right_shift(pairs[:, i::2], shift) for i in (0, 1))  # new arrays, their samples side by side
         return (np.right_shift(luma, shift) if shift else luma, *chroma)
     if name != video.format.name and not _same_layout(name, video.format):
         # One thread: with more, swscale at times gives gray where a slice of the picture should be.
         picture = picture.reformat(format=video.format.name, threads=1)
-    return tuple(_view(plane, dtype, *shape) for plane, shape in zip(picture.planes, shapes))
+    return tuple(plane_view(plane, dtype, *shape) for plane, shape in zip(picture.planes, shapes))
 
 
 def _taken(video: StreamInfo, planes: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
@@ -211,7 +211,8 @@ def _taken(video: StreamInfo, planes: tuple[np.ndarray, ...]) -> tuple[np.ndarra
     return tuple(taken)
 
 
-def _view(plane: Any, dtype: np.dtype, rows: int, columns: int) -> np.ndarray:
+def plane_view(plane: Any, dtype: np.dtype, rows: int, columns: int) -> np.ndarray:
+    """[rows, columns] of a plane of PyAV's, sharing its memory."""
     stride = plane.line_size // dtype.itemsize
     return np.frombuffer(plane, dtype)[: rows * stride].reshape(rows, stride)[:, :columns]
 

@@ -1,0 +1,179 @@
+"""Which pictures are made of interlaced and telecined videos, whatever their flags say."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.media_fields import FILM, NTSC, PAL, picture, telecined, write_fields, write_pictures
+from vidsr.choose.fields import look
+from vidsr.report import Report
+from vidsr.source.decode import decode
+from vidsr.source.fields import measure
+from vidsr.source.probe import probe
+from vidsr.source.weaving import AS_IT_IS, Weaving, pictures
+
+FRAMES = 40
+
+
+def looked(path, **options):
+    """(the weaving of a whole file, its pictures, what was said)."""
+    info = probe(path)
+    weaving, said = look(info, **options)
+    return weaving, list(pictures(path, info.video, None, None, None, Report(), weaving=weaving)), said
+
+
+def numbers(frames, film):
+    """Of which of the film's pictures these frames are, to the bit; None: of none."""
+    known = {b"".join(plane.tobytes() for plane in picture(number)): number for number in film}
+    return [known.get(b"".join(plane.tobytes() for plane in frame.planes)) for frame in frames]
+
+
+def seconds(weaving, info):
+    base = info.video.time_base / weaving.ticks
+    return [float(int(pts) * base) for pts in weaving.pts]
+
+
+def comb(path, frames):
+    return measure(frames, probe(path).video.format).own.max()
+
+
+@pytest.mark.parametrize("bottom_first", [False, True])
+@pytest.mark.parametrize("first", [0, 1])
+def test_telecined_film_gets_its_own_pictures_back_evenly_spaced(tmp_path, bottom_first, first):
+    film = range(FRAMES)
+    path = write_fields(tmp_path / "a.mkv", telecined(film, first=first), bottom_first=bottom_first)
+    weaving, frames, said = looked(path)
+    assert numbers(frames, film) == list(film)
+    steps = np.diff(seconds(weaving, probe(path)))
+    assert np.abs(steps[1:] - 1001 / 24000).max() < 0.0021  # MKV rounds the fields' times to milliseconds
+    assert weaving.info(probe(path)).video.rate == FILM
+    assert "telecined: 23.976 pictures a second from 29.970" in said
+
+
+def test_times_are_exact_where_the_container_is(tmp_path):
+    path = write_fields(tmp_path / "a.mp4", telecined(range(FRAMES)), codec="libx264", crf="10")
+    weaving, _, _ = looked(path)
+    base = probe(path).video.time_base / weaving.ticks
+    assert [Fraction(int(step)) * base for step in np.diff(weaving.pts)] == pytest.approx(
+        [Fraction(1001, 24000)] * (FRAMES - 1), abs=float(base)
+    )
+
+
+def test_edits_after_the_telecine_break_the_cadence_and_nothing_else(tmp_path):
+    film = telecined(range(30))
+    other = telecined(range(1000, 1040))
+    for cut, again in ((52, 0), (53, 1), (51, 3), (50, 2)):
+        fields = film[:cut] + other[again:80]
+        path = write_fields(tmp_path / f"{cut}{again}.mkv", fields[: len(fields) // 2 * 2])
+        _, frames, _ = looked(path)
+        found = numbers(frames, [*range(30), *range(1000, 1040)])
+        assert comb(path, frames) < 0.2
+        assert found.count(None) <= 1  # of single fields on both sides of the cut
+        known = [number for number in found if number is not None]
+        assert known == sorted(set(known)) and len(known) >= len(set(fields)) - 2
+
+
+def test_video_is_deinterlaced_at_its_own_times(tmp_path):
+    path = write_fields(tmp_path / "a.mkv", range(60))
+    weaving, frames, said = looked(path)
+    assert comb(path, decode(path, probe(path).video, None, None, None, Report())) > 1
+    assert comb(path, frames) < 0.2
+    assert weaving.pts.tolist() == weaving.source.tolist()
+    assert "interlaced, top fields first" in said
+    each, twice, _ = looked(path, wanted="bob")
+    assert len(twice) == 60 and comb(path, twice) < 0.2
+    assert each.pts[::2].tolist() == weaving.source.tolist()
+    halves = (each.source[1:] + each.source[:-1]) / 2
+    assert np.abs(each.pts[1:-1:2] - halves).max() <= 1
+
+
+def test_the_field_order_is_seen_not_believed(tmp_path):
+    for bottom_first, order in ((False, "top fields first"), (True, "bottom fields first")):
+        path = write_fields(tmp_path / f"{bottom_first}.mkv", range(60), bottom_first=bottom_first)
+        assert order in looked(path)[2]
+
+
+def test_video_within_film(tmp_path):
+    film, video = telecined(range(32)), list(range(100, 160))
+    path = write_fields(tmp_path / "a.mkv", [*film, *video, *telecined(range(200, 232))])
+    weaving, frames, said = looked(path)
+    found = numbers(frames, [*range(32), *range(200, 232)])
+    assert found[:30] == list(range(30)) and found[-30:] == list(range(202, 232))
+    assert comb(path, frames) < 0.2
+    assert "1 stretch of video (0:01 to 0:02)" in said and "telecined" in said
+    assert (np.diff(weaving.pts) > 0).all()
+
+
+def test_progressive_pictures_pass_untouched(tmp_path):
+    path = write_pictures(tmp_path / "a.mkv", [picture(number) for number in range(FRAMES)], FILM)
+    weaving, frames, said = looked(path)
+    assert weaving is None and said == ""
+    assert numbers(frames, range(FRAMES)) == list(range(FRAMES))
+    assert "no telecine" in look(probe(path), wanted="ivtc")[1]
+
+
+def test_film_of_two_fields_each_is_woven_across_pictures(tmp_path):
+    fields = [number for number in range(FRAMES) for _ in range(2)][1:-1]
+    path = write_fields(tmp_path / "a.mkv", fields, PAL)
+    _, frames, _ = looked(path)
+    assert [number for number in numbers(frames, range(FRAMES)) if number is not None] == list(range(1, FRAMES - 1))
+
+
+def test_a_picture_whose_fields_fit_is_the_sources_own(tmp_path):
+    path = write_fields(tmp_path / "a.mkv", telecined(range(FRAMES)))
+    weaving, _, _ = looked(path)
+    assert (weaving.how == AS_IT_IS).mean() > 0.7
+
+
+def test_tiny_and_empty_videos_are_left_alone(tmp_path):
+    path = write_fields(tmp_path / "a.mkv", [0, 1])
+    assert looked(path)[0] is None
+
+
+KINDS = {
+    "telecine": telecined(range(20)),
+    "video": list(range(50)),
+    "both": [*telecined(range(12)), *range(100, 140), *telecined(range(200, 212))],
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def whole(request, tmp_path_factory):
+    path = write_fields(tmp_path_factory.mktemp("fields") / f"{request.param}.mkv", KINDS[request.param])
+    info = probe(path)
+    weaving, _ = look(info)
+    return info, weaving, list(pictures(path, info.video, None, None, None, Report(), weaving=weaving))
+
+
+@given(data=st.data())
+def test_parts_are_the_same_as_the_whole_wherever_they_are_cut(whole, data):
+    info, weaving, frames = whole
+    cuts = data.draw(st.lists(st.sampled_from([int(pts) for pts in weaving.source[1:]]), max_size=4, unique=True))
+    edges = [None, *sorted(cuts), None]
+    parts = [
+        frame for start, end in zip(edges, edges[1:])
+        for frame in pictures(info.path, info.video, start, end, None, Report(), weaving=weaving)
+    ]  # fmt: skip
+    assert [frame.pts for frame in parts] == [frame.pts for frame in frames]
+    for part, frame in zip(parts, frames):
+        assert all(np.array_equal(a, b) for a, b in zip(part.planes, frame.planes)), part.pts
+
+
+def test_what_was_decided_survives_the_plan(whole):
+    _, weaving, _ = whole
+    again = Weaving.from_json(weaving.as_json())
+    assert again.same(weaving)
+    assert [getattr(again, name).tolist() for name in ("how", "top", "pts")] == [
+        getattr(weaving, name).tolist() for name in ("how", "top", "pts")
+    ]
+    with pytest.raises(ValueError):
+        Weaving.from_json({**weaving.as_json(), "pts": "AAAA"})
+
+
+def test_compression_and_noise_do_not_hide_the_cadence(tmp_path):
+    path = write_fields(tmp_path / "a.mkv", telecined(range(FRAMES)), NTSC, codec="mpeg2video", b="3000000")
+    weaving, _, said = looked(path)
+    assert len(weaving) == FRAMES and "telecined" in said

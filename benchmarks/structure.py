@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -22,8 +23,12 @@ LONG = {"long_1080p_videoonly_lowbitrate.mp4": "4", "long_180p_av1.mp4": "10"}  
 @click.option("--scale", default=2, show_default=True)
 @click.option("--backend", default="nearest", show_default=True, help="nearest: the container work without a model.")
 @click.option("--only", default="", help="Only files whose name contains this.")
+@click.option("--name", default="structure", show_default=True, help="Of the result.")
+@click.option("--before", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="JSON of an earlier run.")
 @click.option("--save/--no-save", default=True)
-def structure(clips: Path, scale: int, backend: str, only: str, save: bool) -> None:
+def structure(
+    clips: Path, scale: int, backend: str, only: str, name: str, before: Path | None, save: bool
+) -> None:  # fmt: skip
     """Run every file of --clips through `vidsr` and `vidsr verify`, and table what became of it."""
     rows = []
     for path in sorted(clips.iterdir()):
@@ -36,12 +41,24 @@ def structure(clips: Path, scale: int, backend: str, only: str, save: bool) -> N
     counts = {outcome: sum(row["outcome"] == outcome for row in rows) for outcome in ("verified", "refused", "FAILED")}
     click.echo(", ".join(f"{number} {outcome}" for outcome, number in counts.items()))
     if save:
+        earlier = {} if before is None else {row["file"]: row for row in json.loads(before.read_text())["files"]}
         table = f"# Awkward files\n\n{len(rows)} files at {scale}x, backend {backend}: {counts['verified']} verified, "
         table += f"{counts['refused']} refused by name, {counts['FAILED']} failed.\n\n"
-        table += "| file | outcome | what vidsr said |\n|---|---|---|\n"
-        table += "".join(f"| {r['file']} | {r['outcome']} | {r['detail'].replace('|', '/')} |\n" for r in rows)
-        write_result("structure", {"scale": scale, "backend": backend, "counts": counts, "files": rows}, table)
+        table += _table(rows, earlier)
+        write_result(name, {"scale": scale, "backend": backend, "counts": counts, "files": rows}, table)
     raise SystemExit(1 if counts["FAILED"] else 0)
+
+
+def _table(rows: list[dict[str, Any]], earlier: dict[str, dict[str, Any]]) -> str:
+    """earlier: rows of another run, by file, to be shown beside these."""
+    def cell(row: dict[str, Any] | None) -> str:
+        return "" if row is None else f"{row['outcome']}: {' '.join(row['detail'].split())}".replace("|", "/")
+
+    if earlier:
+        lines = [f"| {row['file']} | {cell(earlier.get(row['file']))} | {cell(row)} |" for row in rows]
+        return "\n".join(["| file | before | now |", "|---|---|---|", *lines]) + "\n"
+    lines = [f"| {row['file']} | {row['outcome']} | {row['detail'].replace('|', '/')} |" for row in rows]
+    return "\n".join(["| file | outcome | what vidsr said |", "|---|---|---|", *lines]) + "\n"
 
 
 def _one(path: Path, folder: Path, scale: int, backend: str) -> dict[str, Any]:

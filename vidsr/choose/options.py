@@ -44,6 +44,7 @@ class Options:
     reuse: "exact": compute anew what differs to the bit; "off": everything; None: what differs by more than noise.
     grain: "keep": lay the noise that is taken out of what stands still over the result; None: leave it out.
     strength: of the model, from 1, what it makes, down to 0, the source plainly enlarged (Catmull-Rom).
+    deband: smooth slopes of shade that have become steps.
     deinterlace: None: film that was telecined gets its own pictures back, video becomes a picture for each two fields;
     "bob": for each field; "ivtc": look harder for telecine; "off": leave combs.
     start, duration: seconds, a part of the source. drop: kinds of tracks (audio, subtitle, …, unsupported) or their
@@ -77,6 +78,7 @@ class Options:
     reuse: Reuse | None = None
     grain: Grain | None = None
     strength: float = 1.0
+    deband: bool = False
     deinterlace: Deinterlace | None = None
     start: float = 0.0
     duration: float | None = None
@@ -202,6 +204,7 @@ class Choices(Expected, total=False):
     reuse: Reuse | None
     grain: Grain | None
     strength: float
+    deband: bool
     drop: Collection[str]
     check: bool
     overwrite: bool

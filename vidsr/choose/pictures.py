@@ -18,6 +18,7 @@ from vidsr.frames import PixelFormat, Shape
 from vidsr.pictures.base import Page
 from vidsr.pictures.fit import EnlargedPage, orientation, result_of
 from vidsr.pictures.read import look
+from vidsr.run.finish import Taste
 from vidsr.run.stills import COLOR, PictureJob
 
 
@@ -44,7 +45,8 @@ def choose_picture(path: Path, options: Options, tell: Callable[[str], None]) ->
         scale, shape = choose_size(options, _shape(page), format, _turned(page))
         return natively(make_spec(replace(options, compile=False), scale, format, COLOR, format, COLOR), shape)
 
-    return PictureJob(source, result, spec, options.overwrite, options.check, options.strength)
+    taste = Taste(options.strength, options.deband)
+    return PictureJob(source, result, spec, options.overwrite, options.check, taste)
 
 
 def expected_size(options: Options) -> EnlargedPage | None:

@@ -31,6 +31,7 @@ from vidsr.models.checkpoint import weights_sha256
 from vidsr.mux.keep import STDOUT, Keep, choose_tracks, output_format
 from vidsr.report import Report
 from vidsr.reuse.stillness import Stillness, choose_noise
+from vidsr.run.finish import Taste
 from vidsr.run.job import Job
 from vidsr.source.changes import look_through
 from vidsr.source.colorspec import result_color
@@ -101,6 +102,9 @@ def decide(
     size = (scale * video.width, scale * video.height) if shape is None else (shape.width, shape.height)
     _check_size(info, size, format)
     codec = _choose_encoder(options, size, codec, video, format, report)
+    if options.deband and format.bits == 8:
+        name = replace(format, bits=10).name
+        report.warn(f"--deband: 8 bits hold a smooth slope as a fine pattern only; --pixel-format {name} holds it")
     color = result_color(video.color, format)
     keep = choose_tracks(info, output, options.drop, options.audio, span)
     _announce(info, report)
@@ -131,9 +135,10 @@ def decide(
     if live and still:
         still = replace(still, window=min(still.window, LIVE_WINDOW))
     batch = backend_kind(spec.name).batch_size
+    taste = Taste(options.strength, options.deband)
     job = Job(
         info, output, spec, settings, keep, span, batch, workers, on_gpu, still, weaving, options.restart,
-        options.overwrite, options.check, shape=shape, audio=options.audio, strength=options.strength,
+        options.overwrite, options.check, shape=shape, audio=options.audio, taste=taste,
     )  # fmt: skip
     outlook = None
     if spec.model:
@@ -144,7 +149,7 @@ def decide(
     remembered: dict[str, Any] = {
         "scale": scale if shape is None else None, "size": "x".join(map(str, size)),
         "sample_aspect": job.result.sample_aspect, "crop": None if video.crop is None else str(video.crop),
-        "strength": options.strength,
+        "strength": taste.strength, "deband": taste.deband,
         "model": Path(spec.model).stem or "none",
         "weights": weights_sha256(spec.model) if spec.model else "",
         "reuse": "off" if still is None else asdict(still),

@@ -91,6 +91,7 @@ def main(context: click.Context) -> None:
 @click.option("--reuse", type=click.Choice(["auto", "exact", "off"]), default="auto", show_default=True, help="Compute only what moves: what counts as still follows from the source's noise, is the same to the bit, or nothing is.")
 @click.option("--grain", type=click.Choice(["clean", "keep"]), default="clean", show_default=True, help="What stands still is shown without its noise; keep: with the source's own noise laid over it, frame by frame.")
 @click.option("--strength", type=float, default=1.0, show_default=True, help="How much of the model's work is taken, 0 to 1; the rest is the source plainly enlarged. 0.5 is softer and keeps more of its texture.")
+@click.option("--deband", is_flag=True, help="Smooth skies and walls that have become bands; lines and textures stay. Best with --pixel-format yuv420p10le.")
 @click.option("--deinterlace", type=click.Choice(["auto", "off", "bob", "ivtc"]), default="auto", show_default=True, help="Combs: auto: telecined film gets its own pictures back, video one picture for each two fields; bob: one for each field; ivtc: look harder for telecine; off: leave them.")
 @click.option("--start", type=Seconds(), default=0.0, help="Begin here: seconds or H:MM:SS.")
 @click.option("--duration", type=Seconds(), help="Do only this much.")

@@ -12,6 +12,7 @@ from vidsr.frames import Shape, SourceInfo, TimeRange, Window
 from vidsr.mux.keep import Keep
 from vidsr.mux.sound import Audio
 from vidsr.reuse.stillness import Stillness
+from vidsr.run.finish import NO_TASTE, Taste
 from vidsr.source.weaving import Weaving
 
 
@@ -23,7 +24,7 @@ class Job:
     workers: segments worked on at once. decode_on_gpu: see source.decode.decode. reuse: of still areas; None: never.
     restart: whether unfinished work is thrown away; overwrite: whether a file at `output` may be replaced; check:
     whether the result is proved. settings: what plan.json remembers besides source and versions. shape: what the
-    enlarged pictures are made to; None: they stay `backend.scale` times as large. strength: of the model, 0 to 1; see
+    enlarged pictures are made to; None: they stay `backend.scale` times as large. taste: what else is done to them; see
     finish.py for both. audio: what all sound is encoded anew as; None: it is kept.
     """
 
@@ -44,7 +45,7 @@ class Job:
     settings: dict[str, Any] = field(default_factory=dict)
     shape: Shape | None = None
     audio: Audio | None = None
-    strength: float = 1.0
+    taste: Taste = NO_TASTE
 
     def window(self, first: int, end: int | None) -> Window:
         """`span` as it has come out: the pts of the result's first picture, and the lowest behind it in the source."""

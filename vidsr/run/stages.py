@@ -24,7 +24,7 @@ from vidsr.frames import Frame, SourceInfo
 from vidsr.report import Report
 from vidsr.reuse.reuse import ReuseCounts, reuse
 from vidsr.reuse.stillness import Stillness
-from vidsr.run.finish import finished
+from vidsr.run.finish import NO_TASTE, finished
 from vidsr.run.job import Job
 from vidsr.run.prefetch import prefetch
 from vidsr.run.segments import Segment, SegmentResult, segment_path
@@ -126,9 +126,9 @@ def enlarged(
 @contextmanager
 def finishing(upscaled: Iterator[Frame], job: Job) -> Iterator[Iterator[Frame]]:
     """The stage between those of `enlarged` and the encoder, in a thread of its own where there is anything to do."""
-    if job.shape is None and job.strength == 1:
+    if job.shape is None and job.taste == NO_TASTE:
         yield upscaled
         return
-    made = finished(upscaled, job.backend, job.result, job.strength)
+    made = finished(upscaled, job.backend, job.result, job.taste)
     with closing(prefetch(made, depth=2, name="finish")) as frames:
         yield frames

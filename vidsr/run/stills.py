@@ -22,7 +22,7 @@ from vidsr.proof.check import Proof
 from vidsr.proof.pictures import prove
 from vidsr.reuse.reuse import reuse, windows
 from vidsr.reuse.stillness import Stillness
-from vidsr.run.finish import finished_still
+from vidsr.run.finish import NO_TASTE, Taste, finished_still
 
 COLOR = ColorSpec("rgb", True, "left", 0, 1, 13)  # sRGB
 WHOLE = 1 << 21  # source pixels that the backend is given at once; larger pictures are worked on in pieces
@@ -34,7 +34,7 @@ class PictureJob:
     """A picture to enlarge, every choice made. result: what is to be written, and where.
 
     make_spec: gives the backend for a page of the source. overwrite: whether a file at the output may be replaced.
-    check: whether the result is proved. strength: see finish.py.
+    check: whether the result is proved. taste: see finish.py.
     """
 
     source: PictureInfo
@@ -42,7 +42,7 @@ class PictureJob:
     make_spec: Callable[[Page], BackendSpec]
     overwrite: bool = False
     check: bool = True
-    strength: float = 1.0
+    taste: Taste = NO_TASTE
 
 
 def upscale_picture(
@@ -97,27 +97,27 @@ def _enlarged(job: PictureJob, backend: Callable[[Page], Backend]) -> Iterator[I
         first = next(read)
         if result.default:
             own = backend(source.pages[0])
-            yield _finished(bands(first, own), first, own, result.pages[0], job.strength)
+            yield _finished(bands(first, own), first, own, result.pages[0], job.taste)
     if source.animated:
         own, wanted = backend(source.pages[-1]), result.pages[-1]
         for_size, read = tee(read)
         both = zip(animation(read, own), for_size)
-        yield from (_finished([made], small, own, wanted, job.strength) for made, small in both)
+        yield from (_finished([made], small, own, wanted, job.taste) for made, small in both)
     else:
         for picture, page, wanted in zip(read, source.pages, result.pages):
             own = backend(page)
-            yield _finished(bands(picture, own), picture, own, wanted, job.strength)
+            yield _finished(bands(picture, own), picture, own, wanted, job.taste)
 
 
 def _finished(
-    made: Iterable[np.ndarray], small: np.ndarray, backend: Backend, page: Page, strength: float
+    made: Iterable[np.ndarray], small: np.ndarray, backend: Backend, page: Page, taste: Taste
 ) -> Iterable[np.ndarray]:  # fmt: skip
-    """Bands of what was made of `small`, as they are, or where another size or strength was asked for all in one."""
+    """Bands of what was made of `small`, as they are, or where another size or taste was asked for all in one."""
     height, width = small.shape[0] * backend.scale, small.shape[1] * backend.scale
-    if (width, height) == (page.width, page.height) and strength == 1:
+    if (width, height) == (page.width, page.height) and taste == NO_TASTE:
         return made
     shape = Shape(page.width, page.height, Fraction(1))
-    return [finished_still(filled(small), np.concatenate([*made]), shape, strength)]
+    return [finished_still(filled(small), np.concatenate([*made]), shape, taste)]
 
 
 def bands(picture: np.ndarray, backend: Backend) -> Iterator[np.ndarray]:

@@ -29,6 +29,7 @@ from vidsr.frames import ColorSpec, PixelFormat, Shape, SourceInfo, StreamInfo, 
 from vidsr.machine import cores, free_memory
 from vidsr.models.checkpoint import weights_sha256
 from vidsr.mux.keep import STDOUT, Keep, choose_tracks, output_format
+from vidsr.mux.losses import losses
 from vidsr.report import Report
 from vidsr.reuse.stillness import Stillness, choose_noise
 from vidsr.run.finish import Taste
@@ -274,6 +275,8 @@ def announce_container(info: SourceInfo, keep: Keep, report: Report) -> None:
         report.warn(f"dropped: {track}")
     for track, why in keep.left:
         report.warn(f"{info.path.name}: {track} is left out: {why}")
+    for line in losses(container, info):
+        report.warn(f"{info.path.name}: {line}")
     if keep.scripts:
         which = ", ".join(f"#{index}" for index in keep.scripts)
         report.warn(

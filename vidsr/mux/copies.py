@@ -21,12 +21,12 @@ from vidsr.errors import OutputError
 from vidsr.frames import SourceInfo, StreamInfo, Window
 from vidsr.mux.ass import with_layout
 from vidsr.mux.keep import Keep
+from vidsr.mux.losses import CONTAINER_TAGS
 from vidsr.mux.making import Maker, add_sound
 from vidsr.mux.matroska.details import MatroskaDetails, read_details
 from vidsr.mux.matroska.restore import TrackPatch
 
 _STALE_TAGS = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS", "ENCODER")
-_CONTAINER_TAGS = ("encoder", "duration", "major_brand", "minor_version", "compatible_brands", "creation_time")
 
 
 def muxer_options(info: SourceInfo, keep: Keep) -> dict[str, str]:
@@ -34,6 +34,8 @@ def muxer_options(info: SourceInfo, keep: Keep) -> dict[str, str]:
     options = {}
     if keep.container != "matroska":  # the start of a track is kept in this unit, milliseconds by default
         options["movie_timescale"] = str(max(1000, min(info.video.time_base.denominator, 10**8)))
+        if keep.as_keys:
+            options["movflags"] = "use_metadata_tags"
     if keep.container == "matroska":
         # Times stay as they are. Else FFmpeg would move the whole file later when a track begins before zero, as Opus's
         # pre-skip and AAC's priming make it do.
@@ -45,7 +47,7 @@ def add_streams(
     source: InputContainer, result: OutputContainer, info: SourceInfo, keep: Keep, add_video: Callable[[], Any]
 ) -> dict[int, Any]:
     """Create the result's streams in the source's order, the video by `add_video`; {source index: result stream}."""
-    result.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in _CONTAINER_TAGS})
+    result.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in CONTAINER_TAGS})
     mapping: dict[int, Any] = {}
     sounds = {sound.index: sound for sound in keep.sounds}
     for stream in source.streams:
@@ -116,7 +118,7 @@ def set_chapters(source: InputContainer, result: OutputContainer, window: Window
     """The source's chapters; of a part of it those that reach into it."""
     chapters = source.chapters()
     if window.whole:
-        result.set_chapters(chapters)
+        result.set_chapters(_from_the_start(chapters, result))
         return
     kept = []
     for chapter in chapters:
@@ -126,7 +128,19 @@ def set_chapters(source: InputContainer, result: OutputContainer, window: Window
             low, high = max(start - window.shift, Fraction(0)), end if window.end is None else min(end, window.end)
             cut: Any = {**chapter, "start": round(low / base), "end": round((high - window.shift) / base)}
             kept.append(cut)
-    result.set_chapters(kept)
+    result.set_chapters(_from_the_start(kept, result))
+
+
+def _from_the_start(chapters: list[Any], result: OutputContainer) -> list[Any]:
+    """MP4 and MOV count the time of chapters from the first one on: one without a name covers what comes before it.
+    Their muxer leaves out those that have no title at all."""
+    if result.format.name == "matroska" or not chapters:
+        return chapters
+    named = [{**chapter, "metadata": {"title": "", **chapter["metadata"]}} for chapter in chapters]
+    first = min(named, key=lambda chapter: chapter["start"] * Fraction(chapter["time_base"] or 1))
+    if first["start"] > 0:
+        named.insert(0, {**first, "id": 0, "start": 0, "end": first["start"], "metadata": {"title": ""}})
+    return named
 
 
 def when(packet: Any) -> float:

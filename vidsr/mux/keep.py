@@ -12,6 +12,7 @@ from vidsr.container import NAMES, cannot_hold, kept_otherwise, kind_of, open_in
 from vidsr.errors import UsageError
 from vidsr.frames import SourceInfo, TimeRange, Track
 from vidsr.mux.ass import has_layout
+from vidsr.mux.losses import as_keys
 from vidsr.mux.sound import Audio, Sound, Survey, choose_sound, may_be_wrapped, survey
 
 STDOUT = Path("-")  # as a result's name: it is streamed
@@ -24,7 +25,8 @@ class Keep:
     """What becomes of the source's tracks. copy: stream indices to keep; dropped: tracks the user gave up.
 
     sounds: of those to keep the audio tracks that are not copied as they are; scripts: the ASS tracks that are told for
-    which size of picture they were made. left: tracks that are left out whatever the user says, and why.
+    which size of picture they were made. as_keys: see losses.py. left: tracks that are left out whatever the user says,
+    and why.
     """
 
     container: str
@@ -32,6 +34,7 @@ class Keep:
     dropped: tuple[Track, ...] = ()
     sounds: tuple[Sound, ...] = ()
     scripts: tuple[int, ...] = ()
+    as_keys: bool = False
     left: tuple[tuple[Track, str], ...] = ()
 
 
@@ -96,7 +99,9 @@ def choose_tracks(
                     f"{info.path}: {_what(track)} cannot live in {NAMES[container]}{reason}: "
                     f"{cure}leave it out with --drop {track.index} (all such: --drop unsupported)"
                 )
-    return Keep(container, tuple(copy), tuple(dropped), tuple(sounds), tuple(scripts), tuple(left))
+    return Keep(
+        container, tuple(copy), tuple(dropped), tuple(sounds), tuple(scripts), as_keys(container, info), tuple(left)
+    )  # fmt: skip
 
 
 def _look_into(

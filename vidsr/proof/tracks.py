@@ -17,6 +17,7 @@ from vidsr.frames import SourceInfo, Window
 from vidsr.proof.check import TIME_TOLERANCE, Check
 from vidsr.proof.headers import check_headers
 from vidsr.proof.sound import same_aac, same_sound
+from vidsr.proof.tags import check_metadata
 
 LOSSY = ("opus", "aac")  # what sound may be encoded anew as that leaves something out
 
@@ -107,6 +108,8 @@ def check_tracks(
     if container_of(after) == container_of(before) == "matroska":
         texts = {index: match.index for index, match in pairs.items() if match.kind == "subtitle"}
         checks += check_headers(before, after, texts)
+    same = {index: match.index for index, match in pairs.items()}
+    checks += check_metadata(before, after, {**same, before.video.index: after.video.index})
     return [*checks, *_order_check(before, after, pairs)]
 
 
@@ -193,6 +196,8 @@ def check_whole(source: Path, result: Path, window: Window) -> list[Check]:
     with open_input(source) as a, open_input(result) as b:
         checks = []
         before, after = _chapters(a, window), _chapters(b, Window())
+        if before and before[0][1] > 0 and after[:1] == [("", 0)] and "matroska" not in b.format.name:
+            after = after[1:]  # MP4's begin at zero: the time before the first is one without a name
         close = len(before) == len(after) and all(
             x[0] == y[0] and abs(x[1] - y[1]) <= TIME_TOLERANCE for x, y in zip(before, after)
         )

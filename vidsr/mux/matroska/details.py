@@ -32,12 +32,14 @@ CHAPTER, CHAPTER_TRACK, CHAPTER_DISPLAY = 0xB6, 0x8F, 0x80
 CHAPTER_STRING, CHAPTER_LANGUAGE, CHAPTER_BCP47, CHAPTER_UID, CHAPTER_START = 0x85, 0x437C, 0x437D, 0x73C4, 0x91
 TAGS, TAG, TARGETS, TAG_TRACK_UID, SIMPLE_TAG, TAG_NAME, TAG_STRING = (
     0x1254C367, 0x7373, 0x63C0, 0x63C5, 0x67C8, 0x45A3, 0x4487)  # fmt: skip
-ATTACHMENTS = 0x1941A469
+TAG_ATTACHMENT_UID = 0x63C6
+ATTACHMENTS, ATTACHED_FILE, FILE_NAME, FILE_UID, FILE_DATA = 0x1941A469, 0x61A7, 0x466E, 0x46AE, 0x465C
 
 PIXELS, RATIO, UNKNOWN = 0, 3, 4  # DisplayUnit
 # StereoModes in which the eyes lie beside and above each other: how often the display size, that of one eye, fits in
 _EYES = {1: (2, 1), 11: (2, 1), 8: (2, 1), 9: (2, 1), 2: (1, 2), 3: (1, 2), 6: (1, 2), 7: (1, 2)}
-LIMITS = {SEEK_HEAD: 1 << 16, INFO: 1 << 20, TRACKS: 1 << 24, CHAPTERS: 1 << 20}  # larger ones are not believed
+# Larger ones are not believed.
+LIMITS = {SEEK_HEAD: 1 << 16, INFO: 1 << 20, TRACKS: 1 << 24, CHAPTERS: 1 << 20, TAGS: 1 << 24}
 LANGUAGE_TAG = re.compile(r"[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8}){0,8}")
 
 
@@ -93,6 +95,7 @@ class MatroskaDetails:
     """What a Matroska file says beside its streams.
 
     tracks: in file order. chapters: the whole Chapters element as it stands, None when absent or damaged.
+    tags: the whole Tags element, None likewise. attachments: of each its (name, bytes, UID), in file order.
     title: of the segment. links: the raw elements by which files name themselves and their neighbours (an opening that
     many episodes share is found by them).
     """
@@ -101,6 +104,8 @@ class MatroskaDetails:
     chapters: bytes | None = None
     title: str | None = None
     links: bytes = b""
+    tags: bytes | None = None
+    attachments: tuple[tuple[str, int, int], ...] = ()
 
 
 def read_details(path: str | Path) -> MatroskaDetails | None:
@@ -113,13 +118,18 @@ def read_details(path: str | Path) -> MatroskaDetails | None:
             segment = find_segment(file)
         except EbmlError:
             return None
-        raw = {e.id: _read(file, e) for e in _find(file, segment, (INFO, TRACKS, CHAPTERS))}
+        found = {e.id: e for e in _find(file, segment, (INFO, TRACKS, CHAPTERS, TAGS, ATTACHMENTS))}
+        files = found.pop(ATTACHMENTS, None)
+        attachments = () if files is None else read_attachments(file, files)
+        raw = {e.id: _read(file, e) for e in found.values()}
     info = content_of(raw.get(INFO, b""))
     titles = [to_text(child.content) for child in info if child.id == TITLE]
-    chapters = raw.get(CHAPTERS)
+    chapters, tags = raw.get(CHAPTERS), raw.get(TAGS)
     return MatroskaDetails(
         tracks=read_tracks(raw.get(TRACKS, b"")),
         chapters=chapters if chapters and _is_sound(chapters) else None,
+        tags=tags if tags and _is_sound(tags) else None,
+        attachments=attachments,
         title=titles[0] if titles else None,
         links=b"".join(child.raw for child in info if child.id in LINKS and len(child.raw) < 1024),
     )
@@ -201,6 +211,29 @@ def content_of(raw: bytes) -> list[ebml.Child]:
         return []
 
 
+def read_attachments(file: BinaryIO, files: Element) -> tuple[tuple[str, int, int], ...]:
+    """(name, bytes, UID) of each attached file in an Attachments element, whose contents are not read."""
+    found = []
+    try:
+        assert files.end is not None
+        for attached in ebml.walk(file, files.body, files.end):
+            if attached.id != ATTACHED_FILE or attached.end is None:
+                continue
+            name, size, uid = "", 0, 0
+            for item in ebml.walk(file, attached.body, attached.end):
+                assert item.end is not None
+                if item.id == FILE_DATA:
+                    size = item.end - item.body
+                elif item.id in (FILE_NAME, FILE_UID) and item.end - item.body < 4096:
+                    file.seek(item.body)
+                    content = file.read(item.end - item.body)
+                    name, uid = (to_text(content), uid) if item.id == FILE_NAME else (name, to_uint(content))
+            found.append((name, size, uid))
+    except (EbmlError, AssertionError):
+        return ()
+    return tuple(found)
+
+
 def _read_seek_head(raw: bytes) -> dict[int, int]:
     """{element id: first position}, in bytes from the start of the Segment's content."""
     positions: dict[int, int] = {}
@@ -249,12 +282,12 @@ def _read_track(content: bytes) -> TrackDetails:
 
 
 def _is_sound(raw: bytes, depth: int = 0) -> bool:
-    """Whether a Chapters element is whole down to its leaves, so that a player will not stumble over it."""
+    """Whether a Chapters or Tags element is whole down to its leaves, so that a player will not stumble over it."""
     try:
         return depth < 32 and all(
             _is_sound(child.content, depth + 1)
             for child in children(raw)
-            if child.id in (CHAPTERS, EDITION, CHAPTER, CHAPTER_TRACK, CHAPTER_DISPLAY)
+            if child.id in (CHAPTERS, EDITION, CHAPTER, CHAPTER_TRACK, CHAPTER_DISPLAY, TAGS, TAG, TARGETS, SIMPLE_TAG)
         )
     except EbmlError:
         return False

@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -80,8 +80,8 @@ class _Layout:
 def restore(path: str | Path, patches: Iterable[TrackPatch] = (), source: MatroskaDetails | None = None) -> list[str]:
     """Edit the closed file at `path`; give one line for each thing restored, none when nothing was missing.
 
-    source: when the source is Matroska itself: its chapters replace those in the file, and its title, its links and
-    (through TrackPatch.source) its tracks' language tags, UIDs and default frame durations are kept.
+    source: when the source is Matroska itself: its chapters and tags replace those in the file, and its title, its
+    links and (through TrackPatch.source) its tracks' language tags, UIDs and default frame durations are kept.
     OutputError, with nothing written, when the file is not one that FFmpeg finished.
     """
     try:
@@ -132,7 +132,9 @@ def _patch(layout: _Layout, patches: Iterable[TrackPatch], source: MatroskaDetai
     done: list[str] = []
     uids = _patch_tracks(layout.block(matroska.TRACKS), list(patches), source, done)
     other_title = _patch_info(layout.block(matroska.INFO), source, done)
-    _patch_tags(layout, uids, other_title)
+    _patch_tags(layout, uids, other_title if source.tags is None else None)
+    if source.tags is not None:
+        _restore_tags(layout, source, done)
     chapters = source.chapters
     if chapters and all(block.data != chapters for block in layout.blocks):
         layout.block_or_new(matroska.CHAPTERS, after=matroska.TRACKS).data = chapters
@@ -290,6 +292,83 @@ def _patch_tags(layout: _Layout, uids: dict[int, int], title: str | None) -> Non
             checked = any(tag.id == CRC32 for tag in tags)
             new = (_retarget(tag, uids) for tag in tags if tag.id not in (CRC32, VOID))
             block.data = master(outer.id, b"".join(new), checked)
+
+
+_STATISTICS = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS", "ENCODER")
+
+
+def _restore_tags(layout: _Layout, source: MatroskaDetails, done: list[str]) -> None:
+    """The source's tags as they stand, with their levels, languages, nesting and binaries, in place of FFmpeg's flat
+    ones; of the latter those that describe the new file."""
+    assert source.tags is not None
+    tracks = {track.uid for track in matroska.read_tracks(layout.block(matroska.TRACKS).data)}
+    files = _attachment_uids(layout, source)
+    kept = [_carried(tag, tracks, files) for tag in children(next(children(source.tags)).content)]
+    items = [tag for block in layout.blocks if block.id == matroska.TAGS for tag in matroska.content_of(block.data)]
+    own = [_only(tag, lambda name: name.startswith(_STATISTICS)) for tag in items if tag.id == matroska.TAG]
+    raw = b"".join(tag for tag in [*kept, *own] if tag)
+    if raw and raw != b"".join(tag.raw for tag in items):
+        data = master(matroska.TAGS, raw, checked=layout.checked)
+        layout.block_or_new(matroska.TAGS, after=matroska.TRACKS).data = data
+        done.append("tags: as in the source, on their levels and in their languages")
+
+
+def _attachment_uids(layout: _Layout, source: MatroskaDetails) -> dict[int, int]:
+    """{UID of an attached file in the source: in the result}."""
+    block = next((block for block in layout.blocks if block.id == matroska.ATTACHMENTS), None)
+    if block is None or not source.attachments:
+        return {}
+    length = len(block.data)
+    body = length - len(next(children(block.data)).content)
+    left = list(matroska.read_attachments(io.BytesIO(block.data), Element(block.id, 0, body, length)))
+    uids = {}
+    for name, size, uid in source.attachments:
+        match = next((found for found in left if found[:2] == (name, size)), None)
+        if match is not None:
+            left.remove(match)
+            uids[uid] = match[2]
+    return uids
+
+
+def _carried(tag: ebml.Child, tracks: set[int], files: dict[int, int]) -> bytes:
+    """One tag of the source as it is to stand in the result, nothing when what it describes is not there."""
+    if tag.id != matroska.TAG:
+        return b""
+    targets = next((item for item in children(tag.content) if item.id == matroska.TARGETS), None)
+    named = list(children(targets.content)) if targets is not None else []
+    changed, lost = b"", False
+    for target in named:
+        uid = to_uint(target.content) if target.id in (matroska.TAG_TRACK_UID, matroska.TAG_ATTACHMENT_UID) else 0
+        if target.id == matroska.TAG_ATTACHMENT_UID and uid in files:
+            changed += uint(target.id, files[uid])
+        elif uid and (target.id == matroska.TAG_ATTACHMENT_UID or uid not in tracks):
+            lost = True
+        else:
+            changed += target.raw
+    of_file = all(target.id not in (matroska.TAG_TRACK_UID, matroska.TAG_ATTACHMENT_UID) for target in named)
+    if lost and all(item.id not in (matroska.TAG_TRACK_UID, matroska.TAG_ATTACHMENT_UID) for item in children(changed)):
+        return b""
+    stale = _STATISTICS if not of_file else ("ENCODER", "DURATION")
+    raw = tag.raw
+    if targets is not None and changed != targets.content:
+        raw = _edit(raw, {matroska.TARGETS: None}, add=master(matroska.TARGETS, changed))
+    (again,) = children(raw)
+    return _only(again, lambda name: not name.startswith(stale))
+
+
+def _only(tag: ebml.Child, wanted: Callable[[str], bool]) -> bytes:
+    """`tag` with those of its SimpleTags whose names are `wanted`; nothing when there are none."""
+    items = [item for item in children(tag.content) if item.id not in (CRC32, VOID)]
+    names = {
+        id(item): next((to_text(e.content) for e in children(item.content) if e.id == matroska.TAG_NAME), "").upper()
+        for item in items if item.id == matroska.SIMPLE_TAG
+    }  # fmt: skip
+    keep = [item for item in items if id(item) not in names or wanted(names[id(item)])]
+    if not any(id(item) in names for item in keep):
+        return b""
+    if len(keep) == len(items):
+        return tag.raw
+    return master(matroska.TAG, b"".join(item.raw for item in keep))
 
 
 def _retarget(tag: ebml.Child, uids: dict[int, int]) -> bytes:

@@ -1,0 +1,46 @@
+"""The tags of a result and of its tracks against the source's, as FFmpeg reads both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vidsr.container import container_of, open_input
+from vidsr.frames import SourceInfo
+from vidsr.proof.check import Check
+
+_OWN = (
+    "encoder", "duration", "creation_time", "major_brand", "minor_version", "compatible_brands", "bps", "_statistics",
+    "number_of_frames", "number_of_bytes", "title", "stereo_mode", "handler_name", "vendor_id", "language", "name",
+    "filename", "mimetype", "location", "timecode",
+)  # fmt: skip
+
+
+def check_metadata(before: SourceInfo, after: SourceInfo, pairs: Mapping[int, int]) -> list[Check]:
+    """Those of the file and of its tracks, whose indices `pairs` gives; titles and languages have checks of their own.
+
+    MP4 holds no others than its own: what it then lacks was said before the run.
+    """
+    whole = container_of(after) == "matroska"
+    lost: list[str] = []
+    with open_input(before.path) as source, open_input(after.path) as result:
+        both = [("", source.metadata, result.metadata)]
+        if whole and "matroska" in before.container:
+            both += [(f"#{new} ", source.streams[old].metadata, result.streams[new].metadata)
+                     for old, new in pairs.items()]  # fmt: skip
+        count = 0
+        for label, old_tags, new_tags in both:
+            old, new = _compared(old_tags), _compared(new_tags)
+            count += len(old)
+            for name in sorted(old.keys() | new.keys() if whole else old.keys() & new.keys()):
+                if old.get(name) != new.get(name):
+                    lost.append(f"{label}{name} {old.get(name)!r} -> {new.get(name)!r}")
+        made = [file.metadata.get("creation_time") for file in (source, result)]
+    if made[0] is not None and made[0] != made[1]:
+        lost.append(f"date {made[0]} -> {made[1]}")
+    if not count and not lost:
+        return []
+    return [Check("tags", not lost, "; ".join(lost) if lost else f"{count} kept")]
+
+
+def _compared(tags: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in tags.items() if not name.lower().startswith(_OWN)}

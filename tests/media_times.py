@@ -17,12 +17,13 @@ RUNS_OVER = Fraction(2**33, 90000)  # seconds: a clock of 33 bits, as MPEG's are
 
 def remuxed(
     source: Path, target: Path, change: Callable[[Any], bool | None] = lambda packet: None,
-    key: Callable[[Any], Any] = lambda packet: 0,
+    key: Callable[[Any], Any] = lambda packet: 0, chapters: bool = True,
 ) -> Path:  # fmt: skip
     """A copy of `source`. change: changes a packet, and says False of one to leave out; key: of what they are sorted
     by then."""
     options = {"avoid_negative_ts": "disabled"}
     with av.open(str(source)) as a, av.open(str(target), "w", container_options=options) as b:
+        b.set_chapters(a.chapters() if chapters else [])
         streams = [b.add_stream_from_template(stream, opaque=True) for stream in a.streams]
         for old, new in zip(a.streams, streams):
             new.metadata.update(old.metadata)
@@ -71,3 +72,51 @@ def times(path: Path, kind: str) -> list[float]:
     with av.open(str(path)) as file:
         stream = next(stream for stream in file.streams if stream.type == kind)
         return [float(packet.pts * packet.time_base) for packet in file.demux(stream) if packet.size]
+
+
+def with_edits(path: Path, edits: Sequence[tuple[float, float | None]], track: int = 0) -> None:
+    """Give a track of a finished MP4 another edit list.
+
+    edits: (seconds it lasts, 0: to the end; where in the track's own time it begins, seconds; None: nothing is shown).
+    The file's moov must be its last box, as FFmpeg's muxer makes it.
+    """
+    data = path.read_bytes()
+    at = data.rindex(b"moov") - 4
+    moov = data[at:]
+    assert at + int.from_bytes(moov[:4], "big") == len(data)
+    movie = _inside(moov, b"mvhd")
+    scale = int.from_bytes(moov[movie + 12 : movie + 16], "big")
+    boxes = _children(moov, 8)
+    trak = [(begin, size) for begin, size, name in boxes if name == b"trak"][track]
+    own = moov[trak[0] : sum(trak)]
+    media = _inside(own, b"mdhd")
+    unit = int.from_bytes(own[media + 12 : media + 16], "big")
+    entries = b"".join(
+        round(length * scale).to_bytes(4, "big")
+        + (-1 if begin is None else round(begin * unit)).to_bytes(4, "big", signed=True) + b"\0\1\0\0"
+        for length, begin in edits
+    )  # fmt: skip
+    edts = _box(b"edts", _box(b"elst", b"\0" * 4 + len(edits).to_bytes(4, "big") + entries))
+    kept = {name: own[begin : begin + size] for begin, size, name in _children(own, 8) if name != b"edts"}
+    trak_new = _box(b"trak", kept.pop(b"tkhd") + edts + b"".join(kept.values()))
+    parts = [trak_new if begin == trak[0] else moov[begin : begin + size] for begin, size, _ in boxes]
+    path.write_bytes(data[:at] + _box(b"moov", b"".join(parts)))
+
+
+def _box(name: bytes, content: bytes) -> bytes:
+    return (len(content) + 8).to_bytes(4, "big") + name + content
+
+
+def _children(data: bytes, at: int) -> list[tuple[int, int, bytes]]:
+    """(begin, size, name) of the boxes in the box that `data` is, from byte `at` on."""
+    found = []
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        found.append((at, size, data[at + 4 : at + 8]))
+        at += size
+    return found
+
+
+def _inside(data: bytes, name: bytes) -> int:
+    """Where the version and flags of the first box of that name are."""
+    return data.index(name) + 4

@@ -26,6 +26,7 @@ from vidsr.choose.targets import check_output, check_stream, default_output
 from vidsr.choose.targets import is_still as is_still
 from vidsr.choose.targets import makes_picture as makes_picture
 from vidsr.choose.targets import targets as targets
+from vidsr.container import read_times
 from vidsr.encode.codecs import AUTO as AUTO_CODECS  # noqa: F401
 from vidsr.encode.codecs import CODECS as CODECS
 from vidsr.encode.codecs import hdr10_codecs as hdr10_codecs
@@ -52,6 +53,7 @@ from vidsr.run.stills import upscale_picture as enlarge_picture
 from vidsr.source.changes import look_through
 from vidsr.source.nvcodec import decoder_missing
 from vidsr.source.probe import probe as probe_file
+from vidsr.timeline import told_gaps, told_pieces
 
 Told = Callable[[str], None]
 
@@ -341,6 +343,12 @@ def devices(backend: str) -> tuple[str, ...]:
         return tuple(backend_kind(backend).devices())
     except BackendError:  # it is not installed
         return ()
+
+
+def about_times(source: SourceInfo) -> list[str]:
+    """What there is to say of a source's times, a phrase each: where they restart, where pictures are missing. The
+    whole file is read for it, nothing decoded."""
+    return [*told_pieces(source.video.timeline), *told_gaps(read_times(source)[1])]
 
 
 def what_is_kept(source: SourceInfo, output: Path | None = None) -> tuple[Keep, Path]:

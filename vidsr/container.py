@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,6 +27,7 @@ from vidsr.frames import SourceInfo, StreamInfo, Track
 from vidsr.timeline import RESTARTING, Gap, Headers, Timeline, find_gaps, make_timeline, on_timeline
 
 NAMES = {"matroska": "MKV", "mp4": "MP4", "mov": "MOV"}  # of FFmpeg's muxers, for users
+PRIMING = Fraction(1, 10)  # seconds of sound, more than any decoder wants before the first that is heard
 STUCK_AFTER = 100_000  # errors in a row; MP4 has one for each sample of a damaged stretch, an hour of sound 170,000
 
 
@@ -85,6 +86,34 @@ def packets(
             packet.pts = None if packet.pts is None else packet.pts + shift
             packet.dts = None if packet.dts is None else packet.dts + shift
         yield packet
+
+
+def heard(found: Iterator[Any], decoded: Collection[int] = ()) -> Iterator[Any]:
+    """The packets `found` without the sound and the subtitles that an MP4's edit lists hide.
+
+    What a decoder needs to begin with stays where it lies before zero, as it does in most MP4s. decoded: indices of
+    streams that are decoded, for which everything is needed.
+    """
+    hidden: dict[int, list[Any]] = {}  # of a stream of which nothing is heard yet
+    begun = set()
+    for packet in found:
+        stream = packet.stream_index
+        if not packet.size or packet.stream.type == "video" or stream in decoded:
+            yield packet
+        elif stream in begun:
+            if not packet.is_discard:
+                yield packet
+        elif packet.is_discard:
+            hidden.setdefault(stream, []).append(packet)
+        else:
+            begun.add(stream)
+            first = _time(packet)
+            yield from (p for p in hidden.pop(stream, []) if first <= 0 and first - PRIMING <= _time(p) < first)
+            yield packet
+
+
+def _time(packet: Any) -> Fraction:
+    return Fraction((packet.pts if packet.pts is not None else packet.dts or 0) * packet.time_base)
 
 
 def _demuxed(

@@ -246,6 +246,8 @@ def probe(file: Path | None, output: Path | None, machine: bool) -> None:
             return
         info = api.probe(file)
         console.print_source(info)
+        for line in api.about_times(info):
+            click.echo(f"  {line}")
         console.print_keep(info, *api.what_is_kept(info, output))
 
     _guarded(show)

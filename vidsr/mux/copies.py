@@ -16,7 +16,7 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
-from vidsr.container import copy_stream, is_cover, kind_of, open_input, packets
+from vidsr.container import copy_stream, heard, is_cover, kind_of, open_input, packets
 from vidsr.errors import OutputError
 from vidsr.frames import SourceInfo, StreamInfo, Window
 from vidsr.mux.ass import with_layout
@@ -163,7 +163,8 @@ def copied_packets(
         if stream not in wanted:
             stream.discard = av.stream.Discard.all
     makers = {sound.index: Maker(sound, mapping[sound.index], window) for sound in keep.sounds}
-    for packet in packets(source, wanted, timeline=info.video.timeline, begin=begin):
+    found = packets(source, wanted, timeline=info.video.timeline, begin=begin)
+    for packet in heard(found, makers):
         if is_cover(packet.stream) and packet.size:
             packet.pts = packet.dts = 0  # a picture for the whole file; MP4 wants a time all the same
         if packet.pts is None and packet.dts is None:

@@ -120,6 +120,8 @@ def same_sound(
     result = _Line(_Decoded(after, other), None, Window())
     source = _Line(_Decoded(before, index, window), result, window)
     result.open()
+    if result.first is None:
+        return False, "nothing of it decodes"
     source.open()
     early = (source.first or 0.0) - (result.first or 0.0)
     if lossy and TIME_TOLERANCE < early < TAIL:  # silence before, for the decoder's sake: MP4 of a start beyond zero

@@ -12,7 +12,17 @@ from typing import Any
 
 import av
 
-from vidsr.container import NAMES, cannot_hold, container_of, is_cover, kept_otherwise, kind_of, open_input, packets
+from vidsr.container import (
+    NAMES,
+    cannot_hold,
+    container_of,
+    heard,
+    is_cover,
+    kept_otherwise,
+    kind_of,
+    open_input,
+    packets,
+)
 from vidsr.frames import SourceInfo, Window
 from vidsr.proof.check import TIME_TOLERANCE, Check
 from vidsr.proof.headers import check_headers
@@ -53,7 +63,7 @@ def _copies(info: SourceInfo, window: Window) -> list[_Copied]:
                 digests[stream.index].update(stream.data)  # type: ignore[attr-defined]
         container.streams[info.video.index].discard = av.stream.Discard.all
         others = [s for s in streams if kind_of(s) != "attachment"]
-        for packet in packets(container, others, timeline=info.video.timeline):
+        for packet in heard(packets(container, others, timeline=info.video.timeline)):
             if not packet.size or (packet.pts is None and packet.dts is None and not is_cover(packet.stream)):
                 continue
             entry = found[packet.stream_index]

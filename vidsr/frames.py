@@ -103,6 +103,7 @@ class Frame:
     duration: in time_base units; 0 when unknown.
     corrupt: the decoder met errors in it.
     source: of an enlarged one, the planes that it was made from.
+    alpha: [rows, columns] of the picture, 0 to 2^bits - 1 of the planes' format; None: it is opaque.
     """
 
     planes: tuple[np.ndarray, ...]
@@ -110,6 +111,7 @@ class Frame:
     duration: int = 0
     corrupt: bool = False
     source: tuple[np.ndarray, ...] = ()
+    alpha: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -223,7 +225,7 @@ class StreamInfo:
     frame rate, frames a second. sample_aspect: width over height of a pixel, 1 when the source says nothing.
     display_matrix: the nine integers of the container's rotation, or None. monotonic: False when timestamps come out of
     order (AVI with B-frames). lost: what only lives inside the coded pictures and cannot survive a new encode, one
-    phrase each.
+    phrase each. alpha: whether its pictures have an alpha plane that is to be kept: their frames then have one.
     remade: its pictures and their times are not those of the file but made of their fields, see source.weaving.
     coded_aspect: what the codec says where the pixels have `sample_aspect`; containers may know better.
     parts: none where all pictures are alike as far as known; else what they are, and are not to the stages: those get
@@ -249,6 +251,7 @@ class StreamInfo:
     remade: bool = False
     lost: tuple[str, ...] = ()
     stereo: str | None = None
+    alpha: bool = False
     coded_aspect: Fraction = Fraction(1)
     parts: tuple[Part, ...] = ()
     crop: Crop | None = None

@@ -143,7 +143,8 @@ def _stages(
         gpu, size = job.decode_on_gpu, job.batch_size
         with (
             enlarged(
-                job.info, segment, backend, Report(), size, job.reuse, gpu, backend_lock, weaving=job.weaving
+                job.info, segment, backend, Report(), size, job.reuse, gpu, backend_lock, weaving=job.weaving,
+                with_alpha=job.backend if job.encoder.alpha else None,
             ) as upscaled,
             finishing(upscaled, job) as stages,
         ):

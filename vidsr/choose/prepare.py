@@ -21,7 +21,7 @@ from vidsr.choose.samples import stretches
 from vidsr.choose.size import choose_size, size_name
 from vidsr.choose.targets import check_output, default_output
 from vidsr.container import NAMES, open_input
-from vidsr.encode.codecs import CODECS, choose_codec, find_codec, hdr10_codecs
+from vidsr.encode.codecs import CODECS, alpha_codecs, choose_codec, find_codec, hdr10_codecs
 from vidsr.encode.codecs.base import Codec
 from vidsr.encode.encoder import EncodeSettings, default_threads
 from vidsr.errors import BackendError, UsageError
@@ -96,9 +96,11 @@ def decide(
     if not live:
         check_output(source, output, options.overwrite)
     video = info.video
-    codec = choose_codec(options.codec, video)
+    codec = choose_codec(options.codec, video, output_format(output))
     check_container(codec, output)
-    format = codec.result_format(video.format, options.pixel_format, report)
+    format = codec.result_format(video.format, options.pixel_format, report, video.alpha)
+    info = _with_alpha_kept(info, codec, format, output, report)
+    video = info.video
     scale, shape = choose_size(options, video.shape, format, video.turned)
     size = (scale * video.width, scale * video.height) if shape is None else (shape.width, shape.height)
     _check_size(info, size, format)
@@ -110,6 +112,10 @@ def decide(
     keep = choose_tracks(info, output, options.drop, options.audio, span)
     _announce(info, report)
     weaving = choose_weaving(info, span, options.deinterlace, report, say, None if options.restart else output)
+    if weaving is not None and video.alpha:
+        report.warn(f"{source.name}: pictures made of its fields have no alpha: it is lost; keep it with --deinterlace off")
+        info = replace(info, video=replace(video, alpha=False))
+        video = info.video
     announce_container(info, keep, report)
     known = {str(track.index) for track in info.tracks}
     for word in sorted(word for word in options.drop if is_number(word) and word not in known):
@@ -127,7 +133,7 @@ def decide(
             "that is lost; keep it with .mkv"
         )
     encoder_options = codec.options(*asked, color, video.hdr, threads, live, video.stereo)
-    settings = EncodeSettings(codec.name, codec.encoder, encoder_options)
+    settings = EncodeSettings(codec.name, codec.encoder, encoder_options, video.alpha)
     on_gpu = _decodes_on_gpu(options.hwaccel, info, report)
     if options.grain and format.family != video.format.family:
         kinds = f"the source is {video.format.name}, the result {format.name}"
@@ -220,6 +226,23 @@ def check_container(codec: Codec, output: Path) -> None:
         raise UsageError(f"{output}: {codec.name} cannot live in {output.suffix}: use .mkv")
 
 
+def _with_alpha_kept(
+    info: SourceInfo, codec: Codec, format: PixelFormat, output: Path, report: Report
+) -> SourceInfo:  # fmt: skip
+    """`info`; without its video's alpha, which is said, where the result has no place for one."""
+    if not info.video.alpha:
+        return info
+    able = alpha_codecs(output_format(output))
+    if codec in able and codec.holds_alpha(format):
+        kept = f"{codec.name} as {codec.alpha_layout(format)}"
+        report.warn(f"{info.path.name}: its alpha is enlarged, too, and kept: {kept}")
+        return info
+    names = " or ".join(dict.fromkeys(f"--codec {each.name}" for each in able if each is not codec))
+    cure = "an output in .mkv or .mov, which hold it" if not able else names
+    report.warn(f"{info.path.name}: its alpha is lost, {codec.name} as {format.name} has none: keep it with {cure}")
+    return replace(info, video=replace(info.video, alpha=False))
+
+
 def _choose_encoder(
     options: Options, size: tuple[int, int], codec: Codec, video: StreamInfo, format: PixelFormat, report: Report
 ) -> Codec:
@@ -230,9 +253,9 @@ def _choose_encoder(
             raise BackendError(f"--codec {codec.name}: {reason}; use {instead}")
         return codec
     gpu = next((each for each in CODECS.values() if each.on_gpu and each.takes(format)), None)
-    if gpu is None or options.hwaccel == "off" or options.encoder_options or (video.hdr is not None and not gpu.hdr10):
+    if gpu is None or video.alpha or options.hwaccel == "off" or options.encoder_options:
         return codec
-    if gpu.refuses(options.crf, options.preset):
+    if (video.hdr is not None and not gpu.hdr10) or gpu.refuses(options.crf, options.preset):
         return codec
     if reason := gpu.missing(*size, format):
         if options.hwaccel is not None:

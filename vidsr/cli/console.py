@@ -134,6 +134,8 @@ def print_source(info: SourceInfo) -> None:
         print(f"    assumed: {line}")
     if video.hdr:
         print(f"  HDR10 metadata: kept with --codec {hdr10_codecs()}")
+    if video.alpha:
+        print("  alpha: kept in .mkv and .mov by the codecs that have one")
     if video.stereo:
         print(f"  stereo 3D: {video.stereo}")
     if video.interlaced:

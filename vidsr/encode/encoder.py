@@ -26,11 +26,13 @@ _REORDER_LIMIT = 64  # more than any encoder reorders
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """What an encoder is opened with. codec: its name in CODECS. encoder: FFmpeg's. options: of Codec.options."""
+    """What an encoder is opened with. codec: its name in CODECS. encoder: FFmpeg's. options: of Codec.options. alpha:
+    whether its frames have an alpha plane."""
 
     codec: str
     encoder: str
     options: Mapping[str, str] = field(default_factory=dict)
+    alpha: bool = False
 
 
 class Discarded:
@@ -91,7 +93,7 @@ class Encoder:
                  patience: float = 60) -> None:  # fmt: skip
         self.name, self.color, self.time_base = settings.encoder, color, time_base
         codec, options = CODECS[settings.codec], dict(settings.options)
-        self.layout = codec.layout(format)
+        self.layout = codec.alpha_layout(format) if settings.alpha else codec.layout(format)
         for variable, value in codec.environment.items():
             os.environ.setdefault(variable, value)
         self.stream = container.add_stream(settings.encoder, rate=rate, options=options)
@@ -132,7 +134,7 @@ class Encoder:
     def _picture(self, frame: Frame, time: int) -> av.VideoFrame:
         height, width = frame.planes[0].shape
         picture = av.VideoFrame(width, height, self.layout)
-        _fill(picture, frame.planes)
+        _fill(picture, frame.planes if frame.alpha is None else (*frame.planes, frame.alpha))
         picture.pts, picture.time_base, picture.duration = time, self.time_base, frame.duration
         color = self.color
         picture.colorspace, picture.color_range = color.matrix_code, 2 if color.full_range else 1

@@ -75,7 +75,7 @@ def add_streams(
                 added.codec_context.extradata = with_layout(header, info.video.width, info.video.height)
         added.metadata.update(clean_tags(stream.metadata))
         if stream.index == info.video.index and keep.container == "matroska":
-            _set_stereo(added, info.video)
+            _set_tags(added, info.video)
         added.disposition = stream.disposition
         mapping[stream.index] = added
     return mapping
@@ -90,11 +90,13 @@ def _describe_video(stream: Any, video: StreamInfo) -> None:
         stream.set_display_matrix(video.display_matrix)
 
 
-def _set_stereo(stream: Any, video: StreamInfo) -> None:
-    """FFmpeg's Matroska muxer makes the track's StereoMode of a tag."""
-    tags = {name: value for name, value in stream.metadata.items() if name != "stereo_mode"}
+def _set_tags(stream: Any, video: StreamInfo) -> None:
+    """FFmpeg's Matroska muxer makes the track's StereoMode and AlphaMode of tags."""
+    tags = {name: value for name, value in stream.metadata.items() if name.lower() not in ("stereo_mode", "alpha_mode")}
+    tags |= {"stereo_mode": video.stereo} if video.stereo else {}
+    tags |= {"alpha_mode": "1"} if video.alpha else {}
     stream.metadata.clear()
-    stream.metadata.update(tags | ({"stereo_mode": video.stereo} if video.stereo else {}))
+    stream.metadata.update(tags)
 
 
 def clean_tags(metadata: dict[str, str]) -> dict[str, str]:

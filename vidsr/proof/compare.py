@@ -17,6 +17,7 @@ from av.container import InputContainer
 
 from vidsr.container import Clock, open_input
 from vidsr.frames import Frame, PixelFormat, SourceInfo
+from vidsr.proof.alpha import alpha_error
 from vidsr.report import Report
 from vidsr.source.weaving import Weaving, pictures
 
@@ -34,6 +35,7 @@ class Comparison:
     elsewhere: of the result's pictures, as far as they were looked at, how many are not decoded at their times.
     psnr, worst: of luma, dB, over all of them and of the worst. part: over those of that part of a source whose
     pictures change which is worst, see StreamInfo.parts.
+    alpha: the same as psnr, of the alpha planes, where both have one.
     shift: how far the mean of each plane moves, levels of 255: absolute, over squares of about BLOCK samples, so that
     colours that move apart do not cancel out while new detail does.
     combs: levels of 255, how far luma is from that of the expected pictures and from that of the source's own, on
@@ -42,6 +44,7 @@ class Comparison:
 
     compared: int
     psnr: float
+    alpha: float | None
     worst: float
     part: float
     shift: tuple[float, ...]
@@ -61,6 +64,7 @@ def compare_pictures(
     worst, squared, compared, elsewhere = 99.0, 0.0, 0, 0
     starts = [part.start for part in before.video.parts]
     errors: dict[int, list[float]] = {}
+    alphas: list[float] = []
     for wanted, small, combed, large in _quadruples(before, after, old, new, weaving):
         if wanted != large.pts:
             elsewhere += 1
@@ -69,6 +73,7 @@ def compare_pictures(
         b = _planes8(large, after.video.format, [plane.shape for plane in a])
         total[: len(a)] += [moved(x, y) for x, y in zip(a, b)]
         error = float(((a[0] - b[0]) ** 2).mean())
+        alphas += alpha_error(small, large, before.video.format, after.video.format)
         if combed is not None:
             raw = _planes8(combed, before.video.format)[0]
             apart = np.abs(raw - a[0]) > COMB
@@ -77,8 +82,9 @@ def compare_pictures(
         squared, compared, worst = squared + error, compared + 1, min(worst, psnr(error))
     shift = tuple(float(value) for value in total / max(1, compared))
     part = min((psnr(sum(found) / len(found)) for found in errors.values()), default=99.0)
+    alpha = psnr(sum(alphas) / len(alphas)) if alphas else None
     near = (combs[0] / combs[2], combs[1] / combs[2]) if combs[2] else None
-    return Comparison(compared, psnr(squared / max(1, compared)), worst, part, shift, elsewhere, near)
+    return Comparison(compared, psnr(squared / max(1, compared)), alpha, worst, part, shift, elsewhere, near)
 
 
 def _quadruples(

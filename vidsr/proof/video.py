@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from vidsr.container import Clock
 from vidsr.frames import Shape, SourceInfo, StreamInfo
+from vidsr.proof.alpha import check_alpha
 from vidsr.proof.check import Check
 from vidsr.proof.compare import compare_pictures
 from vidsr.source.weaving import Weaving
@@ -89,11 +90,15 @@ def check_pictures(
     before: SourceInfo, after: SourceInfo, old: Clock, new: Clock, weaving: Weaving | None = None
 ) -> list[Check]:
     """Some pictures of all parts of the result, scaled back down, against the source's, or those of `weaving`."""
-    if before.video.format.family == "rgb":
-        return []  # planes of RGB and YUV cannot be compared one by one
+    same_planes = before.video.format.family != "rgb"  # planes of RGB and YUV cannot be compared one by one
+    if not same_planes and not before.video.alpha:
+        return []
     found = compare_pictures(before, after, old, new, weaving)
     if not found.compared:
         return [Check("picture", False, "no picture of the result could be compared")]
+    alpha = check_alpha(before.video, after.video, found.alpha, weaving is not None)
+    if not same_planes:
+        return alpha
     picture = f"{found.compared} scaled back down: luma PSNR {found.psnr:.1f} dB, the worst {found.worst:.1f} dB"
     if before.video.parts:
         picture += f", the worst part of the film {found.part:.1f} dB"
@@ -101,6 +106,7 @@ def check_pictures(
         picture += f", {found.elsewhere} not where they belong"
     moved = "mean of Y, U, V moves by " + ", ".join(f"{value:.2f}" for value in found.shift) + " of 255 levels"
     checks = [
+        *alpha,
         Check("picture", min(found.psnr, found.part) >= MIN_PSNR and not found.elsewhere, picture),
         Check("colour shift", max(found.shift) <= MAX_COLOR_SHIFT, moved),
     ]

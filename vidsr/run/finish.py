@@ -56,7 +56,7 @@ def finished(frames: Iterable[Frame], spec: BackendSpec, shape: Shape, taste: Ta
         if last is None or not (_same(last.planes, frame.planes) and _same(last.source, frame.source)):
             planes = finish(frame)
         last = frame
-        yield replace(frame, planes=planes, source=())
+        yield replace(frame, planes=planes, source=(), alpha=finish.of_alpha(frame.alpha))
 
 
 def _same(before: Planes, after: Planes) -> bool:
@@ -71,13 +71,20 @@ class _Finish:
         self._taste, self._format = taste, format
         self._smaller: Filter | None = None
         self._plain: Filter | None = None
+        self._alpha: Filter | None = None
         height, width = like.planes[0].shape
         if (width, height) != size:
             self._smaller = Filter(format, width, height, [scaling(*size, format, location, KERNEL)])
+            gray = PixelFormat("gray", format.bits)  # by area, which does not ring
+            self._alpha = Filter(gray, width, height, [scaling(*size, gray, location, "area")])
         if taste.strength < 1:
             own, self._recolored = recoloring(spec)
             height, width = like.source[0].shape
             self._plain = Filter(own, width, height, [scaling(*size, own, location, PLAIN, format)], format)
+
+    def of_alpha(self, alpha: np.ndarray | None) -> np.ndarray | None:
+        """A frame's alpha in the size of its result."""
+        return alpha if alpha is None or self._alpha is None else self._alpha((alpha,))[0]
 
     def __call__(self, frame: Frame) -> Planes:
         made = self._smaller(frame.planes) if self._smaller else frame.planes

@@ -85,7 +85,7 @@ def stream(
             backend.settle(job.info.video.width, job.info.video.height, job.reuse is not None)
             with enlarged(
                 job.info, segment, backend, report, job.batch_size, job.reuse, job.decode_on_gpu, counts=counts,
-                weaving=job.weaving,
+                weaving=job.weaving, with_alpha=job.backend if job.encoder.alpha else None,
             ) as upscaled, finishing(upscaled, job) as frames:
                 _send(job, segment, frames, counts, sink, report, progress)
     except (av.FFmpegError, OSError) as error:

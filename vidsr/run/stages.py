@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vidsr.backends import open_backend
-from vidsr.backends.base import Backend
+from vidsr.backends.base import Backend, BackendSpec
 from vidsr.encode.encoder import Discarded, encode
 from vidsr.errors import EncoderStalled
 from vidsr.files import file_sha256
@@ -24,6 +24,7 @@ from vidsr.frames import Frame, SourceInfo
 from vidsr.report import Report
 from vidsr.reuse.reuse import ReuseCounts, reuse
 from vidsr.reuse.stillness import Stillness
+from vidsr.run.alpha import AlphaBeside
 from vidsr.run.finish import NO_TASTE, finished
 from vidsr.run.job import Job
 from vidsr.run.prefetch import prefetch
@@ -72,7 +73,7 @@ def _make_once(
     frames: list[Frame] = []
     with closing(segment_stages(job, segment, path, backend, counted, backend_lock, reused)) as stages:
         for frame in stages:
-            frames.append(replace(frame, planes=(), source=()))
+            frames.append(replace(frame, planes=(), source=(), alpha=None))
             taken(len(frames), reused)
     frames.sort(key=lambda frame: frame.pts)
     digest = file_sha256(path) if frames else ""
@@ -89,7 +90,7 @@ def segment_stages(
     video, spec = job.shown.video, job.backend
     with enlarged(
         job.info, segment, backend, report, job.batch_size, job.reuse, job.decode_on_gpu, backend_lock, counts,
-        job.weaving,
+        job.weaving, spec if job.encoder.alpha else None,
     ) as upscaled, finishing(upscaled, job) as frames:
         yield from encode(
             frames, path, job.encoder, spec.result_format, spec.result_color,
@@ -102,21 +103,28 @@ def enlarged(
     info: SourceInfo, segment: Segment, backend: Backend, report: Report, batch_size: int = 1,
     stillness: Stillness | None = None, decode_on_gpu: bool = False,
     backend_lock: AbstractContextManager[Any] | None = None, counts: ReuseCounts | None = None,
-    weaving: Weaving | None = None,
+    weaving: Weaving | None = None, with_alpha: BackendSpec | None = None,
 ) -> Iterator[Iterator[Frame]]:  # fmt: skip
     """The stages before the encoder, composed: a segment's frames, enlarged; their threads end with the context.
 
     stillness: what counts as still and is reused; None: nothing. backend_lock: held while the backend is given work,
     where several segments are worked on at once. counts: counts what reuse comes to. weaving: the pictures it is of.
+    with_alpha: what the backend was opened by, where the frames' alpha is enlarged as well; None: it is left out.
     """
     video = info.video
     decoded = pictures(info.path, video, segment.start, segment.end, segment.seek, report, decode_on_gpu, None, weaving)
+    alpha = None
+    if with_alpha is not None and video.alpha:
+        alpha = AlphaBeside(video.format, video.color, backend, backend_lock)
+        decoded = alpha.taken_off(decoded)
     decoded = prefetch(decoded, depth=8, name="decode")
     grouped = batches(decoded, batch_size, video.format, video.color)
     if stillness is None:
         upscaled = upscale(grouped, backend, backend_lock)
     else:
         upscaled = reuse(grouped, backend, stillness, backend_lock, counts)
+    if alpha is not None and with_alpha is not None:
+        upscaled = alpha.given_back(upscaled, with_alpha.result_format, with_alpha.result_color)
     upscaled = prefetch(upscaled, depth=2, name="upscale")
     # Both by name: an error that lies about keeps the stages it came through, and with them their threads.
     with closing(decoded), closing(upscaled):

@@ -19,6 +19,7 @@ import numpy as np
 
 from vidsr.container import discard_others, open_input, packets, use_one_thread
 from vidsr.frames import Part, PixelFormat, SourceInfo, StreamInfo, TimeRange
+from vidsr.source.alpha import has_alpha
 from vidsr.source.colorspec import resolve_color
 from vidsr.source.probe import first_code, lost_phrases, working_format
 
@@ -165,6 +166,8 @@ def fitted(picture: Any, aspect: Fraction, video: StreamInfo) -> Any:
     """A decoded picture, whose pixels have `aspect`, in the size, format and colour of `video`: an av.VideoFrame."""
     width, height = _inner(picture, aspect, video)
     name = video.format.name
+    if video.alpha and has_alpha(picture.format.name):
+        name = name.replace("yuv", "yuva").replace("gbrp", "gbrap")
     own = _color_of(picture, video)
     fields = picture.interlaced_frame and height != picture.height and height % 4 == picture.height % 4 == 0
     if fields and _is_planar(picture):
@@ -229,12 +232,12 @@ def _field(picture: Any, parity: int) -> Any:
 
 
 def _with_bars(inner: Any, video: StreamInfo) -> Any:
-    """`inner` in the middle of a black picture of `video`'s size."""
+    """`inner` in the middle of a black picture of `video`'s size, a transparent one where it has alpha."""
     format = video.format
-    whole = av.VideoFrame(video.width, video.height, format.name)
+    whole = av.VideoFrame(video.width, video.height, inner.format.name)
     left, top = (video.width - inner.width) // 4 * 2, (video.height - inner.height) // 4 * 2
     for number, (target, plane) in enumerate(zip(_samples(whole), _samples(inner))):
-        x, y = format.chroma_shift if number and format.family == "yuv" else (0, 0)
+        x, y = format.chroma_shift if number in (1, 2) else (0, 0)
         target[:] = _black(format, number, video.color.full_range)
         rows, columns = plane.shape
         target[top >> y : (top >> y) + rows, left >> x : (left >> x) + columns] = plane
@@ -242,7 +245,9 @@ def _with_bars(inner: Any, video: StreamInfo) -> Any:
 
 
 def _black(format: PixelFormat, number: int, full_range: bool) -> int:
-    """The sample of plane `number` that is black."""
+    """The sample of plane `number` that is black; of alpha, that one sees through."""
+    if number == 3:
+        return 0
     if number and format.family == "yuv":
         return int(128 << (format.bits - 8))
     return 0 if full_range or format.family == "rgb" else int(16 << (format.bits - 8))

@@ -12,9 +12,10 @@ import av
 import numpy as np
 from av.container import InputContainer
 
-from vidsr.container import discard_others, go_to, open_input, packets, use_one_thread
+from vidsr.container import discard_others, go_to, open_input, packets
 from vidsr.frames import Frame, PixelFormat, StreamInfo
 from vidsr.report import Report
+from vidsr.source.alpha import alpha_plane, decoder_of, without_alpha
 from vidsr.source.changes import Shapes, fitted, is_other
 from vidsr.source.nvcodec import decoder_missing, gpu_decoder
 
@@ -68,6 +69,8 @@ def gpu_missing(path: Path, video: StreamInfo) -> str | None:
     format = video.format
     if video.parts:
         return "its pictures change in mid-stream"
+    if video.alpha:
+        return "it has an alpha plane"
     if format.family != "yuv" or format.bits > 10 or format.chroma_shift != (1, 1):
         return f"{format.name} is not decoded on GPUs"
     whole = video.whole
@@ -146,9 +149,9 @@ def _decode(
             container = stack.enter_context(open_input(path))
             begin = 0 if seek is None else go_to(container, video, seek) or 0
         stream: Any = container.streams[video.index]
-        if not stream.codec_context.is_open:
-            use_one_thread(stream)
-        decoder = _gpu_decoder(stream, video) if on_gpu else stream
+        decoder = decoder_of(stream, video.alpha)
+        if on_gpu:
+            decoder = _gpu_decoder(stream, video)
         discard_others(container, stream)
         last: int | None = None
         whole, shapes = video.whole, Shapes(video)
@@ -172,8 +175,10 @@ def _decode(
                     if not video.parts and inside(picture.pts):
                         report.count(f"pictures of another size or shape, fitted into {whole.width}x{whole.height}")
                     given = fitted(picture, aspect, whole)
-                planes = _taken(video, _planes(video, given))
-                yield Frame(planes, picture.pts, picture.duration or 0, bool(picture.is_corrupt))
+                planes, alpha = _taken(video, _planes(video, given)), None
+                if video.alpha:
+                    (alpha,) = _taken(video, (alpha_plane(given, video.format.bits),))
+                yield Frame(planes, picture.pts, picture.duration or 0, bool(picture.is_corrupt), alpha=alpha)
 
 
 def _gpu_decoder(stream: Any, video: StreamInfo) -> Any:
@@ -218,8 +223,8 @@ def plane_view(plane: Any, dtype: np.dtype, rows: int, columns: int) -> np.ndarr
 
 
 def _same_layout(name: str, format: PixelFormat) -> bool:
-    """Whether FFmpeg's format `name` has exactly `format`'s planes (yuvj420p has yuv420p's)."""
+    """Whether FFmpeg's format `name` has exactly `format`'s planes (yuvj420p has yuv420p's), alpha aside."""
     try:
-        return PixelFormat.from_name(name) == format
+        return PixelFormat.from_name(without_alpha(name)) == format
     except ValueError:
         return False

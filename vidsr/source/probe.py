@@ -13,9 +13,10 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 
-from vidsr.container import is_cover, kind_of, open_input, packets, read_timeline, use_one_thread
+from vidsr.container import is_cover, kind_of, open_input, packets, read_timeline
 from vidsr.errors import SourceError
 from vidsr.frames import HdrMetadata, PixelFormat, SourceInfo, StreamInfo, Track
+from vidsr.source.alpha import decoder_of, has_alpha
 from vidsr.source.colorspec import resolve_color
 from vidsr.source.stereo import stereo_layout
 from vidsr.timeline import Timeline
@@ -97,6 +98,7 @@ def _track(stream: Stream) -> Track:
 class _Sample:
     """What the first frames show that the headers do not."""
 
+    decoder: Any
     frames: list[Any] = field(default_factory=list)
     side_data: dict[str, bytes] = field(default_factory=dict)
     damaged: int = 0
@@ -104,15 +106,14 @@ class _Sample:
 
 def _look(container: InputContainer, stream: Any, timeline: Timeline) -> _Sample:
     """Decode up to FRAMES_LOOKED_AT frames, keeping their headers only."""
-    sample = _Sample()
+    sample = _Sample(decoder_of(stream, alpha=True))
 
     def damaged(error: Exception) -> None:
         sample.damaged += 1
 
-    use_one_thread(stream)
     for packet in packets(container, [stream], damaged, timeline):
         try:
-            frames = packet.decode()
+            frames = sample.decoder.decode(packet)
         except (av.FFmpegError, ValueError) as error:
             damaged(error)
             continue
@@ -169,6 +170,7 @@ def _describe(path: Path, stream: Any, sample: _Sample) -> StreamInfo:
         rate=_sane_rate(stream, steps, time_base),
         sample_aspect=Fraction(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1),
         coded_aspect=Fraction(context.sample_aspect_ratio or 1),
+        alpha=has_alpha(first.format.name),
         display_matrix=struct.unpack("<9i", matrix[:36]) if matrix and len(matrix) >= 36 else None,
         hdr=_hdr(sample.side_data),
         interlaced=any(frame.interlaced_frame for frame in sample.frames),

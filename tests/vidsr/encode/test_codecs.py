@@ -54,7 +54,8 @@ class Vp9(Codec):
 
 @pytest.fixture
 def vp9(monkeypatch):
-    monkeypatch.setitem(CODECS, "vp9", Vp9())
+    for name in ("vpx", "vp9"):  # the first has its encoder and the alias
+        monkeypatch.setitem(CODECS, name, Vp9())
 
 
 @pytest.mark.parametrize("name", ["vp9", "libvpx"])
@@ -83,7 +84,7 @@ def test_another_codec_is_asked_for_on_the_command_line(tmp_path, vp9):
         assert refused.exit_code == 2 and said in refused.output
 
 
-def test_an_encoder_that_this_ffmpeg_lacks_is_named(tmp_path, monkeypatch):
+def test_an_encoder_that_this_ffmpeg_lacks_is_named(tmp_path, vp9, monkeypatch):
     class Lacking(Vp9):
         encoder = "libnosuch"
 
@@ -98,14 +99,17 @@ def test_an_encoder_that_this_ffmpeg_lacks_is_named(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("typed", "name"),
-    [("h264", "x264"), ("avc", "x264"), ("hevc", "x265"), ("h265", "x265"), ("av1", "svtav1"), ("ffv1", "ffv1")],
+    [
+        ("h264", "x264"), ("avc", "x264"), ("hevc", "x265"), ("h265", "x265"), ("av1", "svtav1"), ("ffv1", "ffv1"),
+        ("vp9", "vpx"), ("prores", "prores"),
+    ],
 )
 def test_names_that_people_type(typed, name):
     assert find_codec(typed).name == name
 
 
 def test_an_unknown_name_is_answered_with_the_choices():
-    with pytest.raises(UsageError, match="--codec mpeg7: choose one of x264, x265, svtav1, ffv1, h264_nvenc"):
+    with pytest.raises(UsageError, match="--codec mpeg7: choose one of x264, x265, svtav1, ffv1, prores, vpx, h264_"):
         find_codec("mpeg7")
 
 

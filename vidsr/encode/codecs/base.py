@@ -29,6 +29,8 @@ class Codec(ABC):
     encoder: str  # FFmpeg's name of it
     depths: tuple[int, ...]  # bits a sample, rising
     chroma: tuple[tuple[int, int], ...]  # PixelFormat.chroma_shift; the first instead of one that is not among them
+    alpha_depths: tuple[int, ...] = ()  # bits a sample beside an alpha plane; none: it has no place for one
+    alpha_chroma: tuple[tuple[int, int], ...] = ()  # as `chroma`, beside an alpha plane
     crf: float | None = None  # what --crf is without being asked for; None: a lossless codec, which takes none
     crf_range: tuple[float, float] = (0, 0)
     crf_option = "crf"  # FFmpeg's name of it
@@ -58,6 +60,14 @@ class Codec(ABC):
     def layout(self, format: PixelFormat) -> str:
         """FFmpeg's name of the pixel format that the encoder takes `format` in."""
         return format.name
+
+    def alpha_layout(self, format: PixelFormat) -> str:
+        """FFmpeg's name of the pixel format that the encoder takes `format` and an alpha plane in."""
+        return format.name.replace("yuv", "yuva")
+
+    def holds_alpha(self, format: PixelFormat) -> bool:
+        """Whether pictures of `format` can be encoded with an alpha plane beside them."""
+        return format.bits in self.alpha_depths and format.chroma_shift in self.alpha_chroma
 
     def missing(self, width: int, height: int, format: PixelFormat) -> str | None:
         """One line why pictures of that size and format cannot be encoded here, None when they can, as far as known."""
@@ -126,9 +136,12 @@ class Codec(ABC):
             options[f"{self.name}-params"] = ":".join(own)
         return options
 
-    def result_format(self, source: PixelFormat, wanted: str | None, report: Report) -> PixelFormat:
+    def result_format(
+        self, source: PixelFormat, wanted: str | None, report: Report, alpha: bool = False
+    ) -> PixelFormat:  # fmt: skip
         """The pixel format of the result: `wanted`, or the source's as far as the codec takes it; each loss is said.
 
+        alpha: one that has room for an alpha plane where the codec has any.
         UsageError when `wanted` is not a format it takes.
         """
         if wanted is not None:
@@ -140,16 +153,24 @@ class Codec(ABC):
                 names = [PixelFormat("yuv", bits, chroma).name for chroma in self.chroma for bits in self.depths]
                 raise UsageError(f"--pixel-format {wanted}: {self.name} takes {', '.join(names)}")
             return format
-        chroma = {"yuv": source.chroma_shift, "gray": YUV420, "rgb": YUV444}[source.family]
-        if chroma not in self.chroma:
-            report.warn(f"{self.name} takes 4:2:0 only: the colour resolution is halved")
-            chroma = self.chroma[0]
-        bits = max((depth for depth in self.depths if depth <= source.bits), default=self.depths[0])
+        chroma, depths, chromas = natural_chroma(source), self.depths, self.chroma
+        if alpha and self.alpha_depths:
+            depths, chromas = self.alpha_depths, self.alpha_chroma
+        if chroma not in chromas:
+            if chroma < chromas[0]:
+                report.warn(f"{self.name} takes 4:2:0 only: the colour resolution is halved")
+            chroma = chromas[0]
+        bits = max((depth for depth in depths if depth <= source.bits), default=depths[0])
         if bits < source.bits:
             report.warn(f"{self.name} takes {bits} bits at most: the source's {source.bits} bits are reduced")
         if source.family == "rgb":
             report.warn("RGB source: the result is YUV 4:4:4, BT.709")
         return PixelFormat("yuv", bits, chroma)
+
+
+def natural_chroma(source: PixelFormat) -> tuple[int, int]:
+    """PixelFormat.chroma_shift of the YUV format that holds the colours of `source` and no more."""
+    return {"yuv": source.chroma_shift, "gray": YUV420, "rgb": YUV444}[source.family]
 
 
 @cache

@@ -84,11 +84,12 @@ def test_another_codec_is_asked_for_on_the_command_line(tmp_path, vp9):
         assert refused.exit_code == 2 and said in refused.output
 
 
-def test_an_encoder_that_this_ffmpeg_lacks_is_named(tmp_path, vp9, monkeypatch):
+def test_an_encoder_that_this_ffmpeg_lacks_is_named(tmp_path, monkeypatch):
     class Lacking(Vp9):
         encoder = "libnosuch"
 
-    monkeypatch.setitem(CODECS, "vp9", Lacking())
+    for name in ("vpx", "vp9"):
+        monkeypatch.setitem(CODECS, name, Lacking())
     source = write_episode(tmp_path / "a.mkv").path
     with pytest.raises(BackendError, match="--codec vp9: this FFmpeg has no libnosuch; use another --codec"):
         prepare(source, Options(output=tmp_path / "b.mkv", scale=2, backend="nearest", codec="vp9"), Report())

@@ -113,7 +113,7 @@ def decide(
     _announce(info, report)
     weaving = choose_weaving(info, span, options.deinterlace, report, say, None if options.restart else output)
     if weaving is not None and video.alpha:
-        report.warn(f"{source.name}: pictures made of its fields have no alpha: it is lost; keep it with --deinterlace off")
+        report.warn(f"{source.name}: pictures made of fields have no alpha: it is lost; --deinterlace off keeps it")
         info = replace(info, video=replace(video, alpha=False))
         video = info.video
     announce_container(info, keep, report)

@@ -12,6 +12,7 @@ import numpy as np
 
 from vidsr.backends import open_backend
 from vidsr.backends.base import Backend, BackendSpec, Notify
+from vidsr.choose.crop import shown
 from vidsr.choose.fields import choose_weaving
 from vidsr.choose.options import Options, Precision, Reuse
 from vidsr.choose.prepare import choose_reuse, make_spec
@@ -77,7 +78,8 @@ class Upscaler:
         start, duration: seconds, a part of it. What was damaged is told at the end.
         """
         part = Options(start=start, duration=duration)  # which checks them
-        info = probe(path)
+        report = Report(self._told)
+        info = shown(probe(path), report)
         video, span = info.video, part.span
         format = PixelFormat("rgb", 8 if video.format.bits == 8 else 16)
         color = result_color(video.color, format)
@@ -85,7 +87,6 @@ class Upscaler:
         weaving = choose_weaving(info, span, self._options.deinterlace, Report(self._told))
         stillness = choose_reuse(self._options.reuse, spec, info, span, weaving=weaving)
         base = video.time_base / (weaving.ticks if weaving else 1)
-        report = Report(self._told)
         segment, backend = one_segment(info, span), self._open(spec)
         with enlarged(info, segment, backend, report, 1, stillness, backend_lock=self._lock, weaving=weaving) as frames:
             for frame in frames:

@@ -104,6 +104,9 @@ def decide(
     scale, shape = choose_size(options, video.shape, format, video.turned)
     size = (scale * video.width, scale * video.height) if shape is None else (shape.width, shape.height)
     _check_size(info, size, format)
+    if say and shape is not None:
+        square = " with square pixels" if video.sample_aspect != shape.sample_aspect else ""
+        say(f"{source.name}: {video.width}x{video.height} becomes {shape.width}x{shape.height}{square}")
     codec = _choose_encoder(options, size, codec, video, format, report)
     if options.deband and format.bits == 8:
         name = replace(format, bits=10).name

@@ -18,6 +18,7 @@ from av.container import InputContainer
 from vidsr.container import Clock, open_input
 from vidsr.frames import Frame, PixelFormat, SourceInfo
 from vidsr.proof.alpha import alpha_error
+from vidsr.proof.place import Place
 from vidsr.report import Report
 from vidsr.source.weaving import Weaving, pictures
 
@@ -39,7 +40,7 @@ class Comparison:
     shift: how far the mean of each plane moves, levels of 255: absolute, over squares of about BLOCK samples, so that
     colours that move apart do not cancel out while new detail does.
     combs: levels of 255, how far luma is from that of the expected pictures and from that of the source's own, on
-    average where these differ by more than COMB; None where they nowhere do.
+    average where these differ by more than COMB; None where they nowhere do. off: see place.Place.
     """
 
     compared: int
@@ -50,6 +51,7 @@ class Comparison:
     shift: tuple[float, ...]
     elsewhere: int = 0
     combs: tuple[float, float] | None = None
+    off: tuple[int, int] = (0, 0)
 
 
 def compare_pictures(
@@ -62,7 +64,7 @@ def compare_pictures(
     """
     total, combs = np.zeros(3), np.zeros(3)
     worst, squared, compared, elsewhere = 99.0, 0.0, 0, 0
-    starts = [part.start for part in before.video.parts]
+    starts, place = [part.start for part in before.video.parts], Place()
     errors: dict[int, list[float]] = {}
     alphas: list[float] = []
     for wanted, small, combed, large in _quadruples(before, after, old, new, weaving):
@@ -74,6 +76,7 @@ def compare_pictures(
         total[: len(a)] += [moved(x, y) for x, y in zip(a, b)]
         error = float(((a[0] - b[0]) ** 2).mean())
         alphas += alpha_error(small, large, before.video.format, after.video.format)
+        place.add(a[0], b[0])
         if combed is not None:
             raw = _planes8(combed, before.video.format)[0]
             apart = np.abs(raw - a[0]) > COMB
@@ -84,7 +87,8 @@ def compare_pictures(
     part = min((psnr(sum(found) / len(found)) for found in errors.values()), default=99.0)
     alpha = psnr(sum(alphas) / len(alphas)) if alphas else None
     near = (combs[0] / combs[2], combs[1] / combs[2]) if combs[2] else None
-    return Comparison(compared, psnr(squared / max(1, compared)), alpha, worst, part, shift, elsewhere, near)
+    mean = psnr(squared / max(1, compared))
+    return Comparison(compared, mean, alpha, worst, part, shift, elsewhere, near, place.off)
 
 
 def _quadruples(

@@ -110,6 +110,10 @@ def check_pictures(
         Check("picture", min(found.psnr, found.part) >= MIN_PSNR and not found.elsewhere, picture),
         Check("colour shift", max(found.shift) <= MAX_COLOR_SHIFT, moved),
     ]
+    if any(found.off):
+        x, y = found.off
+        told = f"pictures lie {x} columns and {y} rows of the source too far right and down"
+        checks.append(Check("place", False, told))
     if weaving is not None:
         scan = "interlaced" if after.video.interlaced else "progressive"
         checks.append(Check("scan", not after.video.interlaced, scan))

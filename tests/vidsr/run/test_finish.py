@@ -6,11 +6,15 @@ import shutil
 import subprocess
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import av
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import vidsr
 from tests.media import read_numbers, write_episode
@@ -19,7 +23,7 @@ from tests.running import vidsr as command
 from vidsr.backends import open_backend
 from vidsr.choose.options import Options
 from vidsr.choose.prepare import prepare
-from vidsr.frames import Shape
+from vidsr.frames import PixelFormat, Shape
 from vidsr.proof.verify import verify
 from vidsr.report import Report
 from vidsr.run.pipeline import run
@@ -151,6 +155,38 @@ def test_the_command(episode):
     assert done.stdout.strip() == str(result) and result.exists()
     wrong = command(episode, "--backend", "nearest", "--preset", "ultrafast", "--height", 30)
     assert wrong.returncode == 2 and "which is smaller" in wrong.stderr and wrong.stderr.count("\n") == 1
+
+
+@given(
+    name=st.sampled_from(["yuv420p", "yuv444p", "yuv422p10le"]), width=st.integers(33, 70), height=st.integers(33, 70),
+    sar=st.fractions(Fraction(1, 2), 2, max_denominator=16), square=st.booleans(), more=st.floats(1, 3.9),
+    crop=st.none() | st.tuples(*[st.integers(0, 6)] * 4),
+)  # fmt: skip
+@settings(max_examples=10, deadline=None)
+def test_any_source_has_its_size_and_is_proved(name, width, height, sar, square, more, crop):
+    """Odd sizes, pixels of any shape, a part of the picture: the result is what is proved, and looks as the source."""
+    format = PixelFormat.from_name(name)
+    x, y = (1 << shift for shift in format.chroma_shift)
+    width, height = width // x * x, height // y * y  # which encoders want; parts may be odd
+    part = None
+    if crop is not None:
+        left, top, right, bottom = crop
+        part = (width - left // x * x - right, height - top // y * y - bottom, left // x * x, top // y * y)
+    with TemporaryDirectory() as folder:
+        source, result = Path(folder) / "a.mkv", Path(folder) / "b.mkv"
+        write_episode(source, frames=3, size=(width, height), pix_fmt=name, sar=sar, codec="ffv1")
+        rows = part[1] if part else height
+        wanted = {"height": round(rows * more) // y * y, "square_pixels": square, "crop": part}
+        options = Options(output=result, backend="nearest", codec="ffv1", threads=1, **wanted)
+        try:
+            job = prepare(source, options, Report())
+        except vidsr.UsageError as error:
+            assert "smaller" in str(error) or "enlarges no further" in str(error)
+            return
+        assert run(job, open_backend, Report()).passed
+        assert not failures(source, result, **wanted)
+        found = vidsr.probe(result).video
+        assert found.shape == job.result and (found.height == wanted["height"])
 
 
 # ---- the model's strength -------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 
 from vidsr.backends.base import BackendSpec
-from vidsr.backends.recolor import recoloring
 from vidsr.filters import Filter, Kernel, scaling
 from vidsr.frames import ColorSpec, Frame, PixelFormat, Shape
 from vidsr.run.deband import debanded
@@ -78,6 +77,8 @@ class _Finish:
             gray = PixelFormat("gray", format.bits)  # by area, which does not ring
             self._alpha = Filter(gray, width, height, [scaling(*size, gray, location, "area")])
         if taste.strength < 1:
+            from vidsr.backends.recolor import recoloring  # which needs PyTorch, and importing vidsr must not
+
             own, self._recolored = recoloring(spec)
             height, width = like.source[0].shape
             self._plain = Filter(own, width, height, [scaling(*size, own, location, PLAIN, format)], format)

@@ -10,8 +10,8 @@ from vidsr.proof.check import Check
 
 _OWN = (
     "encoder", "duration", "creation_time", "major_brand", "minor_version", "compatible_brands", "bps", "_statistics",
-    "number_of_frames", "number_of_bytes", "title", "stereo_mode", "handler_name", "vendor_id", "language", "name",
-    "filename", "mimetype", "location", "timecode",
+    "number_of_frames", "number_of_bytes", "title", "stereo_mode", "alpha_mode", "handler_name", "vendor_id",
+    "language", "name", "filename", "mimetype", "location", "timecode",
 )  # fmt: skip
 
 

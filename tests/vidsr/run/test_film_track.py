@@ -7,6 +7,7 @@ import pytest
 
 from tests.media import draw, packets, read_number
 from tests.running import Opens, upscaled
+from vidsr.frames import Shape
 from vidsr.proof.verify import verify
 from vidsr.report import Report
 from vidsr.source.probe import probe
@@ -64,6 +65,6 @@ def test_an_enlarged_thumbnail_track_is_not_taken_for_the_film(tmp_path):
     wrong = write_tracks(
         tmp_path / "wrong.mkv", [("mjpeg", 3, 1, (64, 64), True), ("libx264", 48, 24, (64, 48), False)]
     )
-    proof = verify(source, wrong, scale=2)
+    proof = verify(source, wrong, Shape(128, 96, Fraction(1)))
     assert {"size"} <= {check.name for check in proof.failures}
     assert any("mjpeg" in check.name for check in proof.failures)

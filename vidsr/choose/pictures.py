@@ -21,6 +21,8 @@ from vidsr.pictures.read import look
 from vidsr.run.finish import Taste
 from vidsr.run.stills import COLOR, PictureJob
 
+MOST_SCALED = 2**28  # pixels, with 128 more a side: what FFmpeg takes for a picture
+
 
 def choose_picture(path: Path, options: Options, tell: Callable[[str], None]) -> PictureJob:
     """Every choice for a still or an animation. tell: told what its result cannot hold, and what is assumed.
@@ -34,6 +36,8 @@ def choose_picture(path: Path, options: Options, tell: Callable[[str], None]) ->
     output = options.output or default_output(path, size_name(options))
     result, lost = result_of(source, output, lambda page: _size(options, page))
     check_output(path, output, options.overwrite)
+    for page in dict.fromkeys(source.pages):
+        _check_scaler(path, options, page)
     notes = [*source.notes, *lost]
     if options.compile:
         notes.append("--compile is left out, which takes longer than a single picture")
@@ -41,12 +45,33 @@ def choose_picture(path: Path, options: Options, tell: Callable[[str], None]) ->
         tell(f"{path.name}: {line}")
 
     def spec(page: Page) -> BackendSpec:
-        format = PixelFormat("rgb", page.bits)
-        scale, shape = choose_size(options, _shape(page), format, _turned(page))
-        return natively(make_spec(replace(options, compile=False), scale, format, COLOR, format, COLOR), shape)
+        return _spec(options, page)[0]
 
     taste = Taste(options.strength, options.deband)
     return PictureJob(source, result, spec, options.overwrite, options.check, taste)
+
+
+def _spec(options: Options, page: Page) -> tuple[BackendSpec, Shape | None]:
+    """(the backend for a page, what its result is made to; None where it is that already)."""
+    format = PixelFormat("rgb", page.bits)
+    scale, shape = choose_size(options, _shape(page), format, _turned(page))
+    spec = make_spec(replace(options, compile=False), scale, format, COLOR, format, COLOR)
+    return natively(spec, shape), shape
+
+
+def _check_scaler(path: Path, options: Options, page: Page) -> None:
+    """UsageError where the model's result has to be made smaller, or mixed, and is too large for swscale."""
+    spec, shape = _spec(options, page)
+    width, height = page.width * spec.scale, page.height * spec.scale
+    if (width + 128) * (height + 128) < MOST_SCALED:
+        return
+    if options.strength != 1:
+        raise UsageError(f"--strength {options.strength:g}: {path} becomes {width}x{height}, which is too large for that: leave it out")
+    if shape is not None:
+        raise UsageError(
+            f"{options.size_words()}: {path} becomes {width}x{height} first, which is too large to be made smaller "
+            f"again: use --scale {shape.least_scale(_shape(page))}"
+        )
 
 
 def expected_size(options: Options) -> EnlargedPage | None:

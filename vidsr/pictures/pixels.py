@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import cv2
 import numpy as np
 
 
@@ -37,3 +41,29 @@ def on_white(pixels: np.ndarray) -> np.ndarray:
     most = np.float32(np.iinfo(pixels.dtype).max)
     alpha = pixels[:, :, -1:] / most
     return np.rint(pixels[:, :, :-1] * alpha + most * (1 - alpha)).astype(pixels.dtype)
+
+
+def assembled(shape: tuple[int, int, int], bands: Iterable[np.ndarray]) -> np.ndarray:
+    """[H, W, channels] from bands of its rows, from above, uint8 or uint16."""
+    result: np.ndarray | None = None
+    top = 0
+    for band in bands:
+        if len(band) == shape[0]:
+            return band
+        result = np.empty(shape, band.dtype) if result is None else result
+        result[top : top + len(band)] = band
+        top += len(band)
+    if result is None or top != shape[0]:
+        raise ValueError(f"bands: got {top} rows, expected {shape[0]}")
+    return result
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """OpenCV prints nothing meanwhile: what fails is told otherwise."""
+    logging = cv2.utils.logging
+    before = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(before)

@@ -8,6 +8,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from vidsr.errors import SourceError
 from vidsr.pictures import gif, png, webp
 from vidsr.pictures.base import AVIF, BMP, GIF, JP2, JPEG, PNG, PNM, TGA, TIFF, WEBP, Kind, Metadata, Page, PictureInfo
 from vidsr.pictures.compose import Patch, composed
-from vidsr.pictures.pixels import fitted, widened
+from vidsr.pictures.pixels import fitted, quietly, widened
 from vidsr.pictures.printers import conversion, to_srgb
 
 MOST_PIXELS = 178_956_970  # of one picture, which is Pillow's limit, too: more is taken for a decompression bomb
@@ -207,10 +208,12 @@ def _plain(path: Path, data: bytes, image: Image.Image, kind: Kind) -> PictureIn
     if image.format == "MPO":
         notes.append(f"only the first of its {several} pictures is taken")
         several = 1
-    if kind is AVIF and several > 1:
-        raise SourceError(f"{path}: an animated AVIF, which is not written; turn it into WebP or APNG first")
+    seconds: list[Fraction] = []
     for number in range(several):
         image.seek(number)
+        if kind is AVIF and several > 1:  # whose times come with its pixels
+            image.load()
+            seconds.append(Fraction(round(image.info["duration"]), 1000))
         metadata = _metadata(image)
         samples = _samples(path, data, image, kind)
         if kind is JP2:
@@ -221,7 +224,7 @@ def _plain(path: Path, data: bytes, image: Image.Image, kind: Kind) -> PictureIn
             samples = 8
         pages.append(_page(image, samples, metadata))
     lossless = kind not in (JPEG, AVIF)
-    return PictureInfo(path, kind, tuple(pages), lossless=lossless, notes=tuple(dict.fromkeys(notes)))
+    return PictureInfo(path, kind, tuple(pages), tuple(seconds), lossless=lossless, notes=tuple(dict.fromkeys(notes)))
 
 
 def _page(image: Image.Image, samples: int, metadata: Metadata) -> Page:
@@ -333,11 +336,12 @@ def _array(image: Image.Image, page: Page) -> np.ndarray:
 def _deep(data: bytes, number: int, format: str | None) -> np.ndarray:
     """[H, W] or [H, W, channels] uint16, by OpenCV: Pillow reads 16 bits of gray pictures only."""
     raw = np.frombuffer(data, np.uint8)
-    if format == "TIFF":
-        _, found = cv2.imdecodemulti(raw, cv2.IMREAD_UNCHANGED, range=(number, number + 1))
-        pixels = found[0] if found else None
-    else:
-        pixels = cv2.imdecode(raw, cv2.IMREAD_UNCHANGED)
+    with quietly():
+        if format == "TIFF":
+            _, found = cv2.imdecodemulti(raw, cv2.IMREAD_UNCHANGED, range=(number, number + 1))
+            pixels = found[0] if found else None
+        else:
+            pixels = cv2.imdecode(raw, cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
         raise SourceError("its 16 bit pixels cannot be read")
     if format == "AVIF":

@@ -18,7 +18,7 @@ from vidsr.files import whole_file, write_failure
 from vidsr.pictures.base import AVIF, BMP, GIF, JP2, JPEG, PNG, PNM, TGA, TIFF, WEBP, Metadata, Page, PictureInfo
 from vidsr.pictures.gif import write_gif
 from vidsr.pictures.palette import Colors, Palette
-from vidsr.pictures.pixels import fitted, narrowed, on_white
+from vidsr.pictures.pixels import assembled, fitted, narrowed, on_white, quietly
 from vidsr.pictures.png import write_apng, write_png
 from vidsr.pictures.tiff import write_tiff
 from vidsr.pictures.webp import still, write_webp
@@ -79,30 +79,21 @@ def _write(file: BinaryIO, result: PictureInfo, pictures: Iterator[Iterator[np.n
         for band in next(pictures):
             file.write(band.astype(">u2" if page.bits == 16 else "u1").tobytes())
     elif kind is GIF:
-        _write_gif(file, result, (_whole(page, bands) for bands in pictures))
+        _write_gif(file, result, (assembled(page.shape, bands) for bands in pictures))
     elif result.animated:
-        default = _whole(result.pages[0], next(pictures)) if result.default else None
-        whole = (_whole(page, bands) for bands in pictures)
+        default = assembled(page.shape, next(pictures)) if result.default else None
+        whole = (assembled(page.shape, bands) for bands in pictures)
         if kind is PNG:
             write_apng(file, page, whole, result.seconds, result.plays, default, metadata)
         else:
             shape = page.width, page.height
             write_webp(file, *shape, whole, result.seconds, result.plays, result.lossless, metadata)
     elif kind in (JPEG, AVIF, BMP) or (kind is JP2 and page.bits == 16):
-        file.write(_by_opencv(result, _whole(page, next(pictures), blue_first=True)))
+        # Blue first, as OpenCV has it, and band by band, since a second copy of a large picture has no room.
+        order = [2, 1, 0, 3][: page.channels] if page.channels >= 3 else [0]
+        file.write(_by_opencv(result, assembled(page.shape, (band[:, :, order] for band in next(pictures)))))
     else:
-        _by_pillow(file, result, _whole(page, next(pictures)))
-
-
-def _whole(page: Page, bands: Iterable[np.ndarray], blue_first: bool = False) -> np.ndarray:
-    """[H, W, channels]"""
-    result, top = np.empty(page.shape, page.dtype), 0
-    for band in bands:
-        if blue_first and page.channels >= 3:
-            band = band[:, :, [2, 1, 0, 3][: page.channels]]
-        result[top : top + len(band)] = band
-        top += len(band)
-    return result
+        _by_pillow(file, result, assembled(page.shape, next(pictures)))
 
 
 def _by_pillow(file: BinaryIO, result: PictureInfo, picture: np.ndarray) -> None:
@@ -124,7 +115,11 @@ def _by_opencv(result: PictureInfo, picture: np.ndarray) -> bytes:
         options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY, *whole_chroma]
         return _described(cv2.imencode(".jpg", picture, options)[1].tobytes(), page.metadata)
     if kind is JP2:
-        return cv2.imencode(".jp2", picture)[1].tobytes()
+        with quietly():
+            done, encoded = cv2.imencode(".jp2", picture)
+        if not done:
+            raise OutputError("JPEG 2000 cannot hold so small a picture of 16 bits; use .png")
+        return encoded.tobytes()
     if kind is BMP:
         bitmap = bytearray(cv2.imencode(".bmp", picture)[1].data)
         if page.metadata.dots:
@@ -137,7 +132,8 @@ def _by_opencv(result: PictureInfo, picture: np.ndarray) -> bytes:
     given = {cv2.IMAGE_METADATA_EXIF: data.exif, cv2.IMAGE_METADATA_XMP: data.xmp, cv2.IMAGE_METADATA_ICCP: data.icc}
     blobs = {name: np.frombuffer(content, np.uint8) for name, content in given.items() if content}
     options = [cv2.IMWRITE_AVIF_QUALITY, QUALITY, cv2.IMWRITE_AVIF_DEPTH, depth]
-    done, encoded = cv2.imencodeWithMetadata(".avif", picture, [*blobs], [*blobs.values()], options)
+    with quietly():
+        done, encoded = cv2.imencodeWithMetadata(".avif", picture, [*blobs], [*blobs.values()], options)
     if not done:
         raise OutputError("AVIF cannot hold the picture; use .png")
     return encoded.tobytes()

@@ -16,6 +16,7 @@ from vidsr.errors import VerifyError
 from vidsr.frames import ColorSpec, Frame, FrameBatch, PixelFormat, Shape
 from vidsr.pictures.base import Page, PictureInfo
 from vidsr.pictures.fit import turn, turned
+from vidsr.pictures.pixels import assembled
 from vidsr.pictures.read import look_at_any, pictures
 from vidsr.pictures.write import write
 from vidsr.proof.check import Proof
@@ -116,25 +117,27 @@ def _finished(
     height, width = small.shape[0] * backend.scale, small.shape[1] * backend.scale
     if (width, height) == (page.width, page.height) and taste == NO_TASTE:
         return made
-    shape = Shape(page.width, page.height, Fraction(1))
-    return [finished_still(filled(small), np.concatenate([*made]), shape, taste)]
+    whole = assembled((height, width, small.shape[2]), made)
+    return [finished_still(filled(small), whole, Shape(page.width, page.height, Fraction(1)), taste)]
 
 
-def bands(picture: np.ndarray, backend: Backend) -> Iterator[np.ndarray]:
+def bands(picture: np.ndarray, backend: Backend, whole: int = WHOLE, side: int = PIECE) -> Iterator[np.ndarray]:
     """[H, W, channels], uint8 or uint16 -> the same `scale` times as large, in bands of rows from above.
 
     Alpha goes through the generator as a gray picture does. A large picture is worked on in pieces with so much around
     them that no seam shows, unless nobody knows how much that is.
+
+    whole: source pixels that are given to the backend at once. side: of a piece, source pixels.
     """
     height, width, channels = picture.shape
     picture = filled(picture)
-    if height * width <= WHOLE or backend.context is None:
+    if height * width <= whole or backend.context is None:
         yield _through(picture, backend)
         return
     scale = backend.scale
-    for top, bottom, y0, y1 in windows(height, PIECE, backend.context):
+    for top, bottom, y0, y1 in windows(height, side, backend.context):
         band = np.empty(((y1 - y0) * scale, width * scale, channels), picture.dtype)
-        for left, right, x0, x1 in windows(width, PIECE, backend.context):
+        for left, right, x0, x1 in windows(width, side, backend.context):
             piece = _through(picture[top:bottom, left:right], backend)
             piece = piece[(y0 - top) * scale : (y1 - top) * scale, (x0 - left) * scale : (x1 - left) * scale]
             band[:, x0 * scale : x1 * scale] = piece

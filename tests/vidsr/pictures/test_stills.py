@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ import vidsr
 from tests.running import quick
 from tests.running import vidsr as command
 from tests.vidsr.pictures.drawn import deep, near, scene
-from vidsr.pictures.read import look, pictures
+from vidsr.pictures.read import look, look_at_any, pictures
 
 QUICK = {"backend": "nearest", "scale": 2}
 CASES = Path(os.environ.get("VIDSR_SHARED", Path(__file__).parents[4] / "shared")) / "cases"
@@ -334,6 +335,73 @@ def test_samples_that_are_no_colours(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(vidsr.SourceError, match=name):
             vidsr.upscale_picture(tmp_path / name, **QUICK)
+
+
+def test_an_animated_avif_becomes_what_animations_are_written_as(tmp_path):
+    frames = [Image.fromarray(scene(number, clear=False)) for number in range(3)]
+    frames[0].save(tmp_path / "a.avif", save_all=True, append_images=frames[1:], duration=[40, 80, 120])
+    with pytest.raises(vidsr.UsageError, match=r"AVIF holds no animation: use \.png, \.webp or \.gif"):
+        vidsr.upscale_picture(tmp_path / "a.avif", **QUICK)
+    output = vidsr.upscale_picture(tmp_path / "a.avif", tmp_path / "a.webp", **QUICK)
+    assert [round(1000 * shown) for shown in look(output).seconds] == [40, 80, 120]
+    assert vidsr.verify(tmp_path / "a.avif", output).passed
+
+
+def test_options_of_video_are_refused(tmp_path):
+    Image.fromarray(opaque()).save(tmp_path / "a.png")
+    with pytest.raises(vidsr.UsageError, match=r"--crop 20:20:0:0 is for video"):
+        vidsr.upscale_picture(tmp_path / "a.png", crop="20:20:0:0", **QUICK)
+
+
+def test_a_size_of_its_own_for_every_kind(tmp_path):
+    Image.fromarray(scene()).save(tmp_path / "a.png", exif=exif(6))
+    for name in ("b.png", "b.tif", "b.bmp"):
+        output = vidsr.upscale_picture(tmp_path / "a.png", tmp_path / name, height=100, backend="nearest")
+        assert opened(output)[0].shape == (100, 75, 4)
+        assert vidsr.verify(tmp_path / "a.png", output, height=100).passed
+        assert vidsr.verify(tmp_path / "a.png", output).passed
+        assert not vidsr.verify(tmp_path / "a.png", output, height=102).passed
+    Image.new("L", (12000, 6000)).save(tmp_path / "large.png")
+    with pytest.raises(vidsr.UsageError, match=r"--height 15000: .* becomes 36000x18000 first, .* use --scale 3$"):
+        vidsr.upscale_picture(tmp_path / "large.png", height=15000, backend="nearest")
+
+
+# ---- large ones -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["tiny", "fast"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_pieces_are_the_whole_to_the_bit(model, channels):
+    """Of noise, which shows every sample that a piece lacks."""
+    from vidsr.backends import open_backend
+    from vidsr.choose.options import Options
+    from vidsr.choose.prepare import make_spec
+    from vidsr.frames import PixelFormat
+    from vidsr.run.stills import COLOR, bands
+
+    picture = np.random.default_rng(0).integers(0, 256, (150, 130, channels), np.uint8)
+    picture[:, :40, -1:] = 255 if channels == 4 else picture[:, :40, -1:]
+    format = PixelFormat("rgb")
+    options = Options(model=model, backend="cpu", precision="fp32")
+    backend = open_backend(make_spec(options, 4, format, COLOR, format, COLOR), lambda line: None)
+    whole = next(bands(picture, backend))
+    pieces = list(bands(picture, backend, 0, 64))
+    assert len(pieces) == 3 and (np.concatenate(pieces) == whole).all()
+    backend.close()
+
+
+def test_a_large_still_is_written_within_bounded_memory(tmp_path):
+    """The result takes 115 MB, and used to be held three times."""
+    pixels = np.tile(np.arange(240, dtype=np.uint8)[:, None, None], (10, 1000, 3))
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    tracemalloc.start()
+    try:
+        output = vidsr.upscale_picture(tmp_path / "a.png", scale=4, backend="nearest")
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    found = look_at_any(output, ".png").pages[0]
+    assert (found.width, found.height) == (4000, 9600) and most < 115e6
 
 
 @pytest.mark.parametrize("wrong", ["pixels", "colours", "size", "ICC profile", "EXIF", "depth"])

@@ -66,7 +66,8 @@ def _check_scaler(path: Path, options: Options, page: Page) -> None:
     if (width + 128) * (height + 128) < MOST_SCALED:
         return
     if options.strength != 1:
-        raise UsageError(f"--strength {options.strength:g}: {path} becomes {width}x{height}, which is too large for that: leave it out")
+        asked = f"--strength {options.strength:g}"
+        raise UsageError(f"{asked}: {path} becomes {width}x{height}, too large to be mixed: leave {asked} out")
     if shape is not None:
         raise UsageError(
             f"{options.size_words()}: {path} becomes {width}x{height} first, which is too large to be made smaller "

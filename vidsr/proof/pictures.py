@@ -13,6 +13,7 @@ import numpy as np
 from vidsr.pictures.base import GIF, PNG, Page, PictureInfo
 from vidsr.pictures.compose import ticks
 from vidsr.pictures.fit import EnlargedPage, result_of, turn, turned
+from vidsr.pictures.pixels import narrowed, on_white
 from vidsr.pictures.read import look, look_at_any, pictures
 from vidsr.proof.check import Check, Proof
 from vidsr.proof.compare import moved, psnr
@@ -20,6 +21,7 @@ from vidsr.proof.compare import moved, psnr
 MIN_PSNR = 22.0  # dB, of a result scaled back down; 256 colours cost some
 MAX_SHIFT = 4.0  # levels of 255, of the means of small squares
 MOST_COMPARED = 1 << 27  # pixels of a result's picture: decoding more takes more memory than enlarging did
+_ROWS = 256
 COMPARED = 24  # pictures of an animation, at most
 
 
@@ -104,8 +106,8 @@ def _check_pixels(before: PictureInfo, wanted: PictureInfo, after: PictureInfo) 
         return [Check("pixels", True, f"not compared, since {most} of them take too much memory")]
     squared, shift, compared, worst = 0.0, 0.0, 0, 99.0
     for small, large in _pairs(before, wanted, after):
-        a, b = _seen(small), _seen(large)
-        b = cv2.resize(b, (a.shape[1], a.shape[0]), interpolation=cv2.INTER_AREA)
+        a = _seen(small).astype(np.float32)
+        b = cv2.resize(_seen(large), (a.shape[1], a.shape[0]), interpolation=cv2.INTER_AREA).astype(np.float32)
         error = float(((a - b) ** 2).mean())
         squared, compared, worst = squared + error, compared + 1, min(worst, psnr(error))
         shift = max(shift, moved(a, b))
@@ -125,10 +127,10 @@ def _pairs(before: PictureInfo, wanted: PictureInfo, after: PictureInfo) -> Iter
 
 
 def _seen(picture: np.ndarray) -> np.ndarray:
-    """[H, W, 3] float32, levels of 255: as it looks on white."""
-    levels = picture.astype(np.float32) * np.float32(255 / np.iinfo(picture.dtype).max)
-    color = levels[:, :, : 1 if picture.shape[2] < 3 else 3]
-    if picture.shape[2] in (2, 4):
-        alpha = levels[:, :, -1:] / 255
-        color = color * alpha + 255 * (1 - alpha)
-    return np.repeat(color, 3, 2) if color.shape[2] == 1 else color
+    """[H, W, 3] uint8: as it looks on white; rows by rows, since it may be large."""
+    result = np.empty((*picture.shape[:2], 3), np.uint8)
+    for top in range(0, len(picture), _ROWS):
+        rows = picture[top : top + _ROWS]
+        rows = on_white(rows) if rows.shape[2] in (2, 4) else rows
+        result[top : top + _ROWS] = narrowed(rows) if rows.dtype == np.uint16 else rows  # gray is repeated
+    return result

@@ -60,14 +60,14 @@ def _spec(options: Options, page: Page) -> tuple[BackendSpec, Shape | None]:
 
 
 def _check_scaler(path: Path, options: Options, page: Page) -> None:
-    """UsageError where the model's result has to be made smaller, or mixed, and is too large for swscale."""
+    """UsageError where more has to be done to all of the model's result at once, and it is too large for FFmpeg."""
     spec, shape = _spec(options, page)
     width, height = page.width * spec.scale, page.height * spec.scale
     if (width + 128) * (height + 128) < MOST_SCALED:
         return
-    if options.strength != 1:
-        asked = f"--strength {options.strength:g}"
-        raise UsageError(f"{asked}: {path} becomes {width}x{height}, too large to be mixed: leave {asked} out")
+    for name, asked in (("--strength", options.strength != 1), ("--deband", options.deband)):
+        if asked:
+            raise UsageError(f"{name}: {path} becomes {width}x{height}, which is too large for that: leave {name} out")
     if shape is not None:
         raise UsageError(
             f"{options.size_words()}: {path} becomes {width}x{height} first, which is too large to be made smaller "

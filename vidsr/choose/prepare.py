@@ -97,6 +97,8 @@ def decide(
         check_output(source, output, options.overwrite)
     video = info.video
     codec = choose_codec(options.codec, video, output_format(output))
+    if options.codec is None and video.alpha and codec.refuses(options.crf, options.preset):  # meant for another one
+        codec = choose_codec(None, replace(video, alpha=False), output_format(output))
     check_container(codec, output)
     format = codec.result_format(video.format, options.pixel_format, report, video.alpha)
     info = _with_alpha_kept(info, codec, format, output, report)

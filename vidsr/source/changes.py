@@ -155,6 +155,12 @@ class Shapes:
         return _shown(self._video, at)
 
 
+def resized_at(video: StreamInfo) -> set[int]:
+    """The pts of the keyframes with which the size of the pictures is known to change."""
+    both = zip(video.parts, video.parts[1:])
+    return {part.start for before, part in both if (before.width, before.height) != (part.width, part.height)}
+
+
 def is_other(picture: Any, aspect: Fraction, video: StreamInfo) -> bool:
     """Whether a decoded picture differs in size or shape from what `video` says all have."""
     if (picture.width, picture.height) != (video.width, video.height):

@@ -16,7 +16,7 @@ from vidsr.container import discard_others, go_to, open_input, packets
 from vidsr.frames import Frame, PixelFormat, StreamInfo
 from vidsr.report import Report
 from vidsr.source.alpha import alpha_plane, decoder_of, without_alpha
-from vidsr.source.changes import Shapes, fitted, is_other
+from vidsr.source.changes import Shapes, fitted, is_other, resized_at
 from vidsr.source.nvcodec import decoder_missing, gpu_decoder
 
 # Up to this many luma samples a picture decodes at over a thousand a second on one core: a GPU has nothing to save,
@@ -154,10 +154,12 @@ def _decode(
             decoder = _gpu_decoder(stream, video)
         discard_others(container, stream)
         last: int | None = None
-        whole, shapes = video.whole, Shapes(video)
+        whole, shapes, resized = video.whole, Shapes(video), resized_at(video)
         for packet in packets(container, [stream], damaged, video.timeline, begin):
             try:
-                decoded = decoder.decode(packet)
+                # MPEG-2's decoder forgets the picture it still holds when the size changes.
+                held = _drained(decoder) if packet.pts in resized and packet.is_keyframe else []
+                decoded = [*held, *decoder.decode(packet)]
             except (av.FFmpegError, ValueError) as error:
                 if inside(packet.pts):
                     damaged(error)
@@ -179,6 +181,13 @@ def _decode(
                 if video.alpha:
                     (alpha,) = _taken(video, (alpha_plane(given, video.format.bits),))
                 yield Frame(planes, picture.pts, picture.duration or 0, bool(picture.is_corrupt), alpha=alpha)
+
+
+def _drained(decoder: Any) -> list[Any]:
+    """The pictures that a decoder still holds; it is as new afterwards."""
+    held = decoder.decode(None)
+    (getattr(decoder, "codec_context", None) or decoder).flush_buffers()
+    return list(held)
 
 
 def _gpu_decoder(stream: Any, video: StreamInfo) -> Any:

@@ -111,7 +111,10 @@ def test_alpha_that_lies_among_rgb_goes_through_the_generator(tmp_path):
         assert (after[90:] == 255).all(), "opaque stays opaque"
 
 
-@pytest.mark.parametrize(("suffix", "codec", "cure"), [("mkv", "x264", "--codec vpx"), ("mp4", None, ".mkv or .mov")])
+NO_PLACE = [("mkv", "x264", "--codec vpx"), ("mp4", None, ".mkv or .mov"), ("mkv", None, "--codec vpx")]
+
+
+@pytest.mark.parametrize(("suffix", "codec", "cure"), NO_PLACE)  # a preset that is x264's asks for x264
 def test_where_the_result_has_no_place_it_is_said_with_a_cure_that_works(tmp_path, suffix, codec, cure):
     source, said = write_alpha(tmp_path / "source.webm", "libvpx-vp9", "yuva420p"), []
     info = upscaled(source, tmp_path / f"result.{suffix}", Report(said.append), codec=codec)

@@ -129,6 +129,14 @@ def test_frames_are_the_same_wherever_the_cuts_lie(wide_and_wider, cuts):
         assert all(np.array_equal(a, b) for a, b in zip(one.planes, other.planes))
 
 
+@pytest.mark.parametrize("codec", ["mpeg2video", "libx264", "libx265"])
+def test_no_picture_is_lost_where_the_size_changes(tmp_path, codec):
+    parts = [part(30, (128, 96)), part(20, (160, 96)), part(30, (128, 96))]
+    options = {"x265-params": "log-level=none"} if codec == "libx265" else {"bf": "2"}
+    source = write_parts(tmp_path / "source.ts", parts, codec, options.items())
+    assert len(frames_of(look_through(probe(source)))) == 80
+
+
 def test_a_change_that_was_not_foreseen_is_fitted_and_counted(wide_and_wider):
     report, info = Report(), probe(wide_and_wider)
     assert info.video.parts == ()

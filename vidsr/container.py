@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -75,14 +76,19 @@ def packets(
         yield from _demuxed(container, streams, on_error)
         return
     places: dict[int, int] = {}  # of a stream's last packet whose place is known
+    shifts: dict[int, tuple[list[int], list[int]]] = {}
     for packet in _demuxed(container, streams, on_error):
         stream = packet.stream_index
         if packet.pos is not None:
             places[stream] = packet.pos
         if packet.size:
-            if places.get(stream, -1) < begin:
+            place = places.get(stream, 0 if begin == 0 else -1)
+            if place < begin:
                 continue
-            shift = timeline.shift(stream, places.get(stream, 0), packet.time_base)
+            if stream not in shifts:
+                shifts[stream] = timeline.shifts(stream, packet.time_base)
+            begins, ticks = shifts[stream]
+            shift = ticks[bisect_right(begins, place) - 1]
             packet.pts = None if packet.pts is None else packet.pts + shift
             packet.dts = None if packet.dts is None else packet.dts + shift
         yield packet

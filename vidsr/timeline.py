@@ -111,14 +111,16 @@ class Timeline:
     start: float = 0.0
     end: float = 0.0
 
-    def shift(self, stream: int, pos: int, time_base: Fraction) -> int:
-        """What to add to the times of a packet of `stream` that lies at `pos`, time_base units."""
-        shift = Fraction(0)
+    def shifts(self, stream: int, time_base: Fraction) -> tuple[list[int], list[int]]:
+        """Where in the file the pieces of `stream` begin, the first one at 0, and what to add to the times of each,
+        time_base units."""
+        begins, shifts = [0], [0]
         for piece in self.pieces:
             begin = piece.begins(stream)
-            if begin is not None and pos >= begin:
-                shift = piece.shift
-        return round(shift / time_base)
+            if begin is not None:
+                begins.append(begin)
+                shifts.append(round(piece.shift / time_base))
+        return begins, shifts
 
     def place(self, pts: int) -> int | None:
         """Where in the file the last keyframe up to `pts` lies; None where there is none."""
@@ -312,13 +314,9 @@ def _held(cuts: Sequence[_Cut], number: int, headers: Headers) -> tuple[int, int
 
 def on_timeline(headers: Headers, timeline: Timeline) -> np.ndarray:
     """The pts of a stream's packets on the timeline, in file order, time_base units."""
-    places, times = np.asarray(headers.pos), np.array(headers.pts, np.int64)
-    shifts = np.zeros_like(times)
-    for piece in timeline.pieces:
-        begin = piece.begins(headers.stream)
-        if begin is not None:
-            shifts[places >= begin] = round(piece.shift / headers.time_base)
-    return times + shifts
+    begins, shifts = timeline.shifts(headers.stream, headers.time_base)
+    piece = np.searchsorted(np.asarray(begins), np.asarray(headers.pos), side="right") - 1
+    return np.array(headers.pts, np.int64) + np.asarray(shifts, np.int64)[piece]
 
 
 def find_gaps(streams: Sequence[Headers], video: int, timeline: Timeline, own_times: bool) -> tuple[Gap, ...]:

@@ -172,6 +172,8 @@ def read_clock(path: Path, video: StreamInfo) -> Clock:
 def clock_of(headers: Sequence[Headers], video: StreamInfo) -> Clock:
     """The clock of `video` from what `read_headers` gave."""
     own = next(h for h in headers if h.stream == video.index)
+    if not video.timed:
+        return Clock(video.time_base, array("q", range(0, own.untimed * video.step, video.step)), array("q"))
     pts = on_timeline(own, video.timeline)
     keyframes = pts[np.asarray(own.keys, bool)]
     return Clock(video.time_base, array("q", np.sort(pts).tolist()), array("q", np.sort(keyframes).tolist()))
@@ -205,6 +207,8 @@ def read_headers(path: Path, video: int, sound: bool = True) -> list[Headers]:
                     order, places[index], pos is not None, dts if pts is None else pts, pts if dts is None else dts,
                     packet.duration or 0, packet.is_keyframe,
                 )  # fmt: skip
+            elif packet.size and not packet.is_discard:
+                found[index].untimed += 1
     return list(found.values())
 
 

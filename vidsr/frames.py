@@ -232,6 +232,7 @@ class StreamInfo:
     all of them as the rest of this says, see source.changes.
     stereo: where the two eyes of stereo 3D lie, in Matroska's words ("left_right", "top_bottom", …); None: it is flat.
     timeline: what becomes of times that restart; pts are always meant to be on it.
+    timed: whether its pictures have times at all; else they follow each other by `rate` from 0 on (raw streams).
     """
 
     index: int
@@ -257,6 +258,12 @@ class StreamInfo:
     crop: Crop | None = None
     decoded: tuple[int, int] | None = None
     timeline: Timeline = field(default_factory=Timeline, repr=False)
+    timed: bool = True
+
+    @property
+    def step(self) -> int:
+        """From one picture to the next by `rate`, time_base units."""
+        return max(1, round(1 / (self.rate * self.time_base)))
 
     @property
     def whole(self) -> StreamInfo:

@@ -36,7 +36,7 @@ def _longs() -> array[int]:
 
 @dataclass
 class Headers:
-    """One stream's packets in file order; those without a time are left out.
+    """One stream's packets in file order; those without a time are left out, and counted in `untimed`.
 
     order: of each among all streams' packets. pos: its place in the file, bytes; where that is not known (own: 0) of
     the one before it. pts, dts: either in place of the other where one is missing; duration: 0 where unknown;
@@ -53,6 +53,7 @@ class Headers:
     dts: array[int] = field(default_factory=_longs)
     duration: array[int] = field(default_factory=_longs)
     keys: array[int] = field(default_factory=_longs)
+    untimed: int = 0
 
     def add(self, order: int, pos: int, own: bool, pts: int, dts: int, duration: int, key: bool) -> None:
         self.order.append(order)

@@ -349,7 +349,12 @@ def _announce(info: SourceInfo, report: Report) -> None:
     """Say what was assumed and what cannot be kept whatever the container, before hours go into it."""
     if info.video.color.assumed:
         report.warn(f"{info.path.name}: {'; '.join(info.video.color.assumed)}")
-    if not info.video.monotonic:
+    if not info.video.timed:
+        report.warn(
+            f"{info.path.name}: has no times; its pictures follow each other at {float(info.video.rate):.3f} a second, "
+            "and the whole file is one segment: a stopped run starts over"
+        )
+    elif not info.video.monotonic:
         report.warn(
             f"{info.path.name}: its timestamps come out of order; pictures keep the order they decode in, and "
             "the whole file is one segment: a stopped run starts over"

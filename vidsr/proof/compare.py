@@ -103,8 +103,7 @@ def _quadruples(
     ticks = weaving.ticks if weaving else 1
     if len(new.pts) <= DECODED_WHOLE or not before.video.monotonic or len(old.pts) != len(new.pts):
         step = max(1, len(new.pts) // PICTURES)
-        known = old.pts and before.video.monotonic
-        start, end = (Fraction(old.pts[0], ticks), Fraction(old.pts[-1] + 1, ticks)) if known else (None, None)
+        start, end = (Fraction(old.pts[0], ticks), Fraction(old.pts[-1] + 1, ticks)) if old.pts else (None, None)
         found = zip(new.pts, *_source(before, weaving, start, end), _read(after))
         yield from (each for number, each in enumerate(found) if number % step == 0)
         return

@@ -16,8 +16,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
-from heapq import heappop, heappush
 from math import inf
 from typing import Any
 
@@ -41,7 +39,6 @@ from vidsr.run.stages import enlarged, finishing
 READ_AHEAD = 16 << 20  # bytes of copied packets at most that wait for their time
 FURTHER_ON = 10.0  # seconds of pictures behind which the file may still hold what goes with them
 BEFORE_START = 60.0  # seconds before a span in which it may hold what belongs into it
-REORDERED = 16  # frames; more than any decoder reorders
 JUDGED_AFTER = 10.0  # seconds of work, to know whether it keeps up with the player
 _MUXER = {
     # A cluster for each step in time, so that a picture goes out when the next packet comes.
@@ -101,7 +98,7 @@ def _send(
     progress: Callable[[Progress], None],
 ) -> None:  # fmt: skip
     info, spec, video = job.shown, job.backend, job.shown.video
-    taken = _counted(job, frames if video.monotonic else _sorted(frames), counts, sink, report, progress)
+    taken = _counted(job, frames, counts, sink, report, progress)
     first = next(taken, None)
     if first is None:
         raise OutputError(f"{info.path}: no frame of the part asked for decodes; nothing was written")
@@ -147,20 +144,6 @@ def _encoded(encoder: Encoder, first: Frame, others: Iterator[Frame]) -> Iterato
         last = max(last, frame.pts)
         yield from encoder.encode(frame, last)
     yield from encoder.encode(None)
-
-
-def _sorted(frames: Iterator[Frame]) -> Iterator[Frame]:
-    """`frames` in the order they come, each with the lowest pts that is left of those near it: some containers give
-    pictures the times of others."""
-    waiting: deque[Frame] = deque()
-    times: list[int] = []
-    for frame in frames:
-        waiting.append(frame)
-        heappush(times, frame.pts)
-        if len(waiting) > REORDERED:
-            yield replace(waiting.popleft(), pts=heappop(times))
-    while waiting:
-        yield replace(waiting.popleft(), pts=heappop(times))
 
 
 def _counted(

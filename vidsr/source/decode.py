@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
+from heapq import heappop, heappush
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,8 @@ from vidsr.source.nvcodec import decoder_missing, gpu_decoder
 # while each decoder on it costs memory there and the way back to the host.
 ONE_THREAD_SAMPLES = 1024 * 576
 _GPU_LAYOUTS = {"nv12": PixelFormat("yuv", 8, (1, 1)), "p010le": PixelFormat("yuv", 10, (1, 1))}
-REORDERED = 4  # pictures; guessed times (DVDs) may be out of order by so many
+REORDERED = 16  # pictures; more than any decoder reorders
+LATE = 4  # pictures; times that FFmpeg has to guess (DVDs) may be out of order by so many
 _COMPARED = 8  # frames decoded both ways before a GPU is trusted with a file
 
 
@@ -104,7 +108,8 @@ def _between(
     def inside(pts: int | None) -> bool:
         return pts is None or ((start is None or pts >= start) and (end is None or pts < end))
 
-    for frame in _decode(path, video, seek, inside, report, on_gpu, container):
+    frames = _decode(path, video, seek, inside, report, on_gpu, container)
+    for frame in frames if video.monotonic else _in_order(frames):
         if not landed and seek is not None and start is not None and frame.pts > start:
             # The container's index lied and we landed behind the first frame: read from the beginning instead.
             break
@@ -113,7 +118,7 @@ def _between(
             continue
         if end is not None and frame.pts >= end:
             behind += 1
-            if behind > REORDERED:
+            if behind > LATE:
                 return
             continue
         if frame.corrupt and on_gpu:
@@ -124,6 +129,20 @@ def _between(
     else:
         return
     yield from _between(path, video, start, end, None, report, on_gpu, container)
+
+
+def _in_order(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """`frames` in the order they come, each with the lowest pts that is left of those near it: some containers give
+    pictures the times of others."""
+    waiting: deque[Frame] = deque()
+    times: list[int] = []
+    for frame in frames:
+        waiting.append(frame)
+        heappush(times, frame.pts)
+        if len(waiting) > REORDERED:
+            yield replace(waiting.popleft(), pts=heappop(times))
+    while waiting:
+        yield replace(waiting.popleft(), pts=heappop(times))
 
 
 def _decode(
@@ -167,8 +186,9 @@ def _decode(
             shapes.note(packet, stream.codec_context)
             for picture in decoded:
                 if picture.pts is None:
-                    report.count("frames without a timestamp, placed after the one before them")
-                    picture.pts = 0 if last is None else last + max(1, round(1 / (video.rate * video.time_base)))
+                    if video.timed:
+                        report.count("frames without a timestamp, placed after the one before them")
+                    picture.pts = 0 if last is None else last + video.step
                 last = picture.pts
                 given = picture
                 if is_other(picture, aspect := shapes.of(picture), whole):

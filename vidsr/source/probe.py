@@ -174,6 +174,7 @@ def _describe(path: Path, stream: Any, sample: _Sample) -> StreamInfo:
         display_matrix=struct.unpack("<9i", matrix[:36]) if matrix and len(matrix) >= 36 else None,
         hdr=_hdr(sample.side_data),
         interlaced=any(frame.interlaced_frame for frame in sample.frames),
+        timed=bool(pts),
         monotonic=all(a < b for a, b in zip(pts, pts[1:])) and len(pts) == len(sample.frames),
         lost=tuple(sorted(lost)),
         stereo=stereo,

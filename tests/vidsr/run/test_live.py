@@ -36,6 +36,7 @@ from vidsr.mux.matroska.restore import restored_header
 from vidsr.report import Report
 from vidsr.run import live
 from vidsr.run.live import stream
+from vidsr.source import decode
 
 VFR = [0, 42, 83, 125, 209, 292, 325, 359, 392, 425, 500, 501, 580, 700, 742, 784, 900, 1000, 1100, 1200]
 QUICK = ("--backend", "nearest", "--scale", "2", "--preset", "ultrafast", "--threads", "1")
@@ -438,7 +439,7 @@ def test_times_that_come_out_of_order_are_sorted(steps, near, random):
         random.shuffle(some)
         mixed[i : i + near] = some
     frames = [Frame((), pts=time, duration=i) for i, time in enumerate(mixed)]
-    given_out = list(live._sorted(iter(frames)))
+    given_out = list(decode._in_order(iter(frames)))
     assert [frame.pts for frame in given_out] == times
     assert [frame.duration for frame in given_out] == list(range(len(times)))
 

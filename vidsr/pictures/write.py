@@ -88,7 +88,7 @@ def _write(file: BinaryIO, result: PictureInfo, pictures: Iterator[Iterator[np.n
         else:
             shape = page.width, page.height
             write_webp(file, *shape, whole, result.seconds, result.plays, result.lossless, metadata)
-    elif kind in (JPEG, AVIF, BMP) or (kind is JP2 and page.bits == 16):
+    elif kind in (JPEG, BMP) or (kind in (AVIF, JP2) and page.bits == 16) or (kind is AVIF and page.channels == 1):
         # Blue first, as OpenCV has it, and band by band, since a second copy of a large picture has no room.
         order = [2, 1, 0, 3][: page.channels] if page.channels >= 3 else [0]
         file.write(_by_opencv(result, assembled(page.shape, (band[:, :, order] for band in next(pictures)))))
@@ -102,7 +102,11 @@ def _by_pillow(file: BinaryIO, result: PictureInfo, picture: np.ndarray) -> None
         file.write(still(picture, result.lossless, metadata))
         return
     image = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
-    if result.kind is TGA:
+    if result.kind is AVIF:  # OpenCV halves the colours both ways, where Pillow can be told not to
+        notes = {"exif": metadata.exif, "xmp": metadata.xmp, "icc_profile": metadata.icc}
+        given = {name: data for name, data in notes.items() if data}
+        image.save(file, "AVIF", quality=QUALITY, subsampling="4:4:4", **given)
+    elif result.kind is TGA:
         image.save(file, "TGA", compression="tga_rle")
     else:
         image.save(file, "JPEG2000")

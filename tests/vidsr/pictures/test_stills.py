@@ -64,6 +64,16 @@ def test_every_kind_becomes_its_own(tmp_path, suffix):
     assert vidsr.verify(source, output).passed
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".avif"])
+def test_colours_are_as_fine_as_brightness(tmp_path, suffix):
+    """Red and blue lines of one pixel, equally bright."""
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[:, ::2], pixels[:, 1::2] = (200, 60, 60), (60, 110, 200)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    output = vidsr.upscale_picture(tmp_path / "a.png", tmp_path / f"b{suffix}", check=False, **QUICK)
+    assert near(opened(output)[0], twice(pixels), 6)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".avif", ".jp2", ".bmp", ".tga"])
 def test_transparency_is_kept(tmp_path, suffix):
     source = tmp_path / f"a{suffix}"

@@ -178,7 +178,8 @@ class Plan:
     @property
     def lost(self) -> tuple[str, ...]:
         """What will not be in the result, one phrase each: dropped tracks, and what only lives inside the video."""
-        return (*map(str, self.job.keep.dropped), *self.source.video.lost)
+        left = (track for track, _ in self.job.keep.left)
+        return (*map(str, self.job.keep.dropped), *map(str, left), *self.source.video.lost)
 
     @property
     def notes(self) -> tuple[str, ...]:

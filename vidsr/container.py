@@ -29,6 +29,11 @@ from vidsr.timeline import RESTARTING, Gap, Headers, Timeline, find_gaps, make_t
 
 NAMES = {"matroska": "MKV", "mp4": "MP4", "mov": "MOV"}  # of FFmpeg's muxers, for users
 PRIMING = Fraction(1, 10)  # seconds of sound, more than any decoder wants before the first that is heard
+# Flags of tracks beside "default" that FFmpeg's muxers have a place for: MP4's are kinds in DASH's words; MKV has all.
+HELD_FLAGS = {
+    "mp4": {"dub", "comment", "forced", "hearing_impaired", "visual_impaired", "captions", "descriptions"},
+    "mov": set[str](),
+}
 STUCK_AFTER = 100_000  # errors in a row; MP4 has one for each sample of a damaged stretch, an hour of sound 170,000
 
 
@@ -53,6 +58,11 @@ def open_input(path: str | Path) -> InputContainer:
 def is_cover(stream: Stream) -> bool:
     """Cover art shows up as a video stream of one picture."""
     return bool(stream.disposition & Disposition.attached_pic)
+
+
+def title_of(stream: Stream) -> str:
+    """A track's title; MP4 and MOV call it its name."""
+    return stream.metadata.get("title") or stream.metadata.get("name", "")
 
 
 def kind_of(stream: Stream) -> str:

@@ -20,7 +20,7 @@ from vidsr.choose.options import Hwaccel, Options, Reuse, is_number
 from vidsr.choose.samples import stretches
 from vidsr.choose.size import choose_size, size_name
 from vidsr.choose.targets import check_output, default_output
-from vidsr.container import NAMES, open_input
+from vidsr.container import HELD_FLAGS, NAMES, open_input
 from vidsr.encode.codecs import CODECS, alpha_codecs, choose_codec, find_codec, hdr10_codecs
 from vidsr.encode.codecs.base import Codec
 from vidsr.encode.encoder import EncodeSettings, default_threads
@@ -321,8 +321,8 @@ def announce_container(info: SourceInfo, keep: Keep, report: Report) -> None:
                 f"with --drop {track.index}"
             )
     for track in info.tracks if container != "matroska" else ():
-        flags = [flag for flag in track.dispositions if flag not in ("default", "attached_pic")]
-        lost = [f"its title “{track.title}”"] * bool(track.title) + [f"its flag “{flag}”" for flag in flags]
+        held = {"default", "attached_pic", *HELD_FLAGS[container]}
+        lost = [f"its flag “{flag}”" for flag in track.dispositions if flag not in held]
         if track.index in keep.copy and lost:
             report.warn(f"{info.path.name}: {NAMES[container]} has no place for {' and '.join(lost)} of {track}")
     if container == "matroska" and (info.video.time_base * 1000).denominator != 1:

@@ -169,8 +169,10 @@ def print_keep(info: SourceInfo, keep: Keep, target: Path) -> None:
     for track in info.tracks:
         if track.index == info.video.index:
             continue
-        lost = track in keep.dropped
-        print(one_line(f"  {track}: {f'cannot live in {target.suffix}: --drop {track.index}' if lost else 'kept'}"))
+        what = f"cannot live in {target.suffix}: --drop {track.index}" if track in keep.dropped else "kept"
+        what = next((f"left out: {why}" for left, why in keep.left if left == track), what)
+        what = next((f"kept as {s.encoder}" for s in keep.sounds if s.index == track.index and s.encoder), what)
+        print(one_line(f"  {track}: {what}"))
     if info.chapters:
         print(f"  {info.chapters} chapters: kept")
 

@@ -73,7 +73,10 @@ def add_streams(
             if stream.index in keep.scripts:
                 header = bytes(added.codec_context.extradata or b"")
                 added.codec_context.extradata = with_layout(header, info.video.width, info.video.height)
-        added.metadata.update(clean_tags(stream.metadata))
+        tags = clean_tags(stream.metadata)
+        if "name" in tags and "title" not in tags:  # as MP4 and MOV call it
+            tags["title"] = tags.pop("name")
+        added.metadata.update(tags)
         if stream.index == info.video.index and keep.container == "matroska":
             _set_tags(added, info.video)
         added.disposition = stream.disposition

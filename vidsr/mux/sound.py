@@ -121,19 +121,20 @@ def choose_sound(container: str, stream: Any, track: Track, looked: Survey | Non
     if looked is not None and looked.configs:
         configs = looked.true_configs()
         if len(configs) == 1:
-            lost = f"{looked.broken} packets of {track} are damaged and missing" if looked.broken else ""
-            return Sound(
-                track.index, next(iter(configs)), "", context.sample_rate, context.layout.name, note=lost
-            )  # fmt: skip
+            config = next(iter(configs))
+            lost = looked.packets - looked.configs[config][0]
+            note = f"{lost:.0f} packets of {track} are damaged and missing" if lost else ""
+            return Sound(track.index, config, "", context.sample_rate, context.layout.name, note=note)
         most = max(channels_of(config) for config in configs)
         times = ", ".join(f"{max(0.0, first):.1f} s" for first in list(configs.values())[1:])
         why = f"changes its channels or rate at {times}, which {NAMES[container]} has no means for: it is kept as FLAC"
         return encoded(stream, track, "flac", f"{why} of 24 bits", LAYOUTS[min(most, 8)])
     name = str(context.codec.canonical_name)
-    if looked is not None and looked.broken and cannot_hold(container, stream, track) is not None:
+    if looked is not None and looked.broken:
         return encoded(stream, track, "flac", f"is {name} of a rare kind: it is kept as FLAC of 24 bits")
     if name.startswith("pcm_") and cannot_hold(container, stream, track) is not None:
-        encoder = "pcm_s16le" if context.format.bytes <= 2 else "pcm_s24le"
+        deep = "pcm_s24le" if "24" in name or name in ("pcm_bluray", "pcm_dvd") else "pcm_s32le"
+        encoder = "pcm_s16le" if context.format.bytes <= 2 else deep
         if context.format.name[:3] in ("u8", "u8p", "s16", "s32") and holds_encoder(container, encoder):
             return encoded(stream, track, encoder, f"is kept as {encoder}, sample by sample the same")
     return None
@@ -158,7 +159,7 @@ def encoded(stream: Any, track: Track, encoder: str, note: str, layout: str | No
     if encoder == "aac":
         bit_rate = 1000 * {1: 160, 2: 256}.get(count, 96 * count)
     whole = context.format.name.rstrip("p") in ("u8", "s16")
-    format = {"libopus": "flt", "aac": "fltp", "pcm_s16le": "s16", "pcm_s24le": "s32"}.get(encoder)
+    format = {"libopus": "flt", "aac": "fltp", "pcm_s16le": "s16", "pcm_s24le": "s32", "pcm_s32le": "s32"}.get(encoder)
     format = format or ("s16" if whole else "s32")
     details = [f"{bit_rate // 1000} kbit/s"] if bit_rate else []
     details += [f"{rate} Hz instead of {context.sample_rate}"] if rate != context.sample_rate else []

@@ -34,6 +34,10 @@ def check_metadata(before: SourceInfo, after: SourceInfo, pairs: Mapping[int, in
             for name in sorted(old.keys() | new.keys() if whole else old.keys() & new.keys()):
                 if old.get(name) != new.get(name):
                     lost.append(f"{label}{name} {old.get(name)!r} -> {new.get(name)!r}")
+        codes = [_compared(file.streams[info.video.index].metadata, ()).get("timecode")
+                 for file, info in ((source, before), (result, after))]  # fmt: skip
+        if codes[0] is not None and codes[0] != codes[1]:
+            lost.append(f"timecode {codes[0]} -> {codes[1]}")
         made = [file.metadata.get("creation_time") for file in (source, result)]
     if made[0] is not None and made[0] != made[1]:
         lost.append(f"date {made[0]} -> {made[1]}")
@@ -42,5 +46,5 @@ def check_metadata(before: SourceInfo, after: SourceInfo, pairs: Mapping[int, in
     return [Check("tags", not lost, "; ".join(lost) if lost else f"{count} kept")]
 
 
-def _compared(tags: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in tags.items() if not name.lower().startswith(_OWN)}
+def _compared(tags: Mapping[str, str], own: tuple[str, ...] = _OWN) -> dict[str, str]:
+    return {name.lower(): value for name, value in tags.items() if not name.lower().startswith(own)}

@@ -13,6 +13,7 @@ from typing import Any
 import av
 
 from vidsr.container import (
+    HELD_FLAGS,
     NAMES,
     cannot_hold,
     container_of,
@@ -170,7 +171,7 @@ def _is_rewritten(copy: _Copied, before: SourceInfo) -> bool:
 
 
 def _track_check(label: str, a: _Copied, b: _Copied, container: str) -> Check:
-    """container: the result's. MP4 and MOV have neither titles of tracks nor most flags: runs say so beforehand."""
+    """container: the result's. MP4 and MOV have no place for most flags: runs say so beforehand."""
     differences = []
     worst = max((abs(x - y) for x, y in zip(a.times, b.times)), default=0.0)
     if a.kind != "cover" and worst > TIME_TOLERANCE:
@@ -185,14 +186,14 @@ def _track_check(label: str, a: _Copied, b: _Copied, container: str) -> Check:
 def _differences(a: _Copied, b: _Copied, container: str) -> list[str]:
     """How two tracks are described differently."""
     differences = []
-    described = container == "matroska"
     if a.kind not in ("attachment", "cover"):
         if _language(a.language) != _language(b.language):
             differences.append(f"language {a.language or 'none'} -> {b.language or 'none'}")
-        if described and a.title != b.title:
+        if a.title != b.title:
             differences.append(f"title {a.title!r} -> {b.title!r}")
-        if described and a.dispositions != b.dispositions:
-            differences.append(f"dispositions {sorted(a.dispositions)} -> {sorted(b.dispositions)}")
+        old, new = (each.dispositions & HELD_FLAGS.get(container, each.dispositions) for each in (a, b))
+        if old != new:
+            differences.append(f"dispositions {sorted(old)} -> {sorted(new)}")
     return differences
 
 

@@ -13,7 +13,7 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 
-from vidsr.container import is_cover, kind_of, open_input, packets, read_timeline
+from vidsr.container import is_cover, kind_of, open_input, packets, read_timeline, title_of
 from vidsr.errors import SourceError
 from vidsr.frames import HdrMetadata, PixelFormat, SourceInfo, StreamInfo, Track
 from vidsr.source.alpha import decoder_of, has_alpha
@@ -90,8 +90,8 @@ def _track(stream: Stream) -> Track:
     elif getattr(stream, "name", None):  # PyAV raises for subtitles of an unknown codec
         name = str(stream.name)
     flags = tuple(flag.name for flag in type(stream.disposition) if flag.name and flag in stream.disposition)
-    title = stream.metadata.get("title", "")
-    return Track(stream.index, kind_of(stream), name, stream.metadata.get("language", ""), title, flags)
+    language = stream.metadata.get("language", "")
+    return Track(stream.index, kind_of(stream), name, language, title_of(stream), flags)
 
 
 @dataclass

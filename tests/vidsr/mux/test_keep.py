@@ -13,6 +13,7 @@ from tests.running import upscaled
 from vidsr.errors import UsageError
 from vidsr.mux.ass import with_layout
 from vidsr.mux.matroska.details import read_details
+from vidsr.proof.verify import verify
 from vidsr.report import Report
 from vidsr.source.probe import probe
 
@@ -261,13 +262,21 @@ def test_hdr10_metadata(tmp_path, codec):
 
 
 def test_what_mp4_has_no_place_for_is_said_before(tmp_path):
-    """Titles and flags of tracks: once a run's own proof failed at the end of the night for them."""
-    tracks = [Track("aac", "ja", title="Stereo"), Track("aac", "en", flags=("dub",))]
+    """Flags of tracks: once a run's own proof failed at the end of the night for them. What MP4 holds it keeps."""
+    tracks = [Track("aac", "ja", title="Stereo", flags=("default",)), Track("aac", "en", flags=("comment", "original"))]
     episode = write_episode(tmp_path / "a.mkv", audio=tracks)
     report = Report()
-    upscaled(episode.path, tmp_path / "b.mp4", report)
-    said = " ".join(report.lines)
-    assert "MP4 has no place for its title “Stereo” of #1" in said and "flag “dub” of #2" in said
+    result = upscaled(episode.path, tmp_path / "b.mp4", report)
+    assert "MP4 has no place for its flag “original” of #2" in " ".join(report.lines)
+    assert not any("title" in line or "comment” of" in line for line in report.lines)
+    assert result.tracks[1].title == "Stereo" and "comment" in result.tracks[2].dispositions
+    assert verify(episode.path, result.path).passed
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_names_of_tracks_of_mov(tmp_path, suffix):
+    episode = write_episode(tmp_path / "a.mov", audio=[Track("aac", "ja", title="Stéreo"), Track("aac", "en")])
+    assert [track.title for track in upscaled(episode.path, tmp_path / f"b{suffix}").tracks] == ["", "Stéreo", ""]
 
 
 def test_ass_is_refused_in_mp4_with_the_cure(tmp_path):

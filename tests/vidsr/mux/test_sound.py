@@ -172,7 +172,10 @@ def test_samples_that_were_altered_are_noticed(discs, tmp_path):
     assert len([name for name in failures(discs, tmp_path / "bad.mkv") if name.startswith("audio pcm_bluray")]) == 1
 
 
-@pytest.mark.parametrize(("codec", "name"), [("wmav2", "a.wmv"), ("adpcm_ms", "a.avi"), ("adpcm_ima_wav", "a.avi")])
+@pytest.mark.parametrize(
+    ("codec", "name"),
+    [("wmav2", "a.wmv"), ("adpcm_ms", "a.avi"), ("adpcm_ima_wav", "a.avi"), ("pcm_mulaw", "a.avi")],
+)
 def test_what_the_muxer_writes_though_its_list_does_not_say_so(tmp_path, codec, name):
     source = write_film(tmp_path / name, [(codec, music(2))], video="mpeg4")
     upscaled(source, tmp_path / "b.mkv")

@@ -167,7 +167,7 @@ def test_interleaved_chroma_gives_the_same_planes(format, layout, size):
     planes = planes_of(format, *size)
     picture = av.VideoFrame(*size, format.name)
     _fill(picture, planes)
-    found = decoding._planes(None, stream_of(format, *size), picture.reformat(format=layout, threads=1))
+    found = decoding._planes(stream_of(format, *size), picture.reformat(format=layout, threads=1))
     assert all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(found, planes, strict=True))
 
 
@@ -178,7 +178,7 @@ def test_ten_bits_for_the_encoder_are_the_same_ten_bits(size):
     picture = av.VideoFrame(*size, "p010le")
     _fill(picture, planes)
     for back in (picture, picture.reformat(format="yuv420p10le", threads=1)):
-        found = decoding._planes(None, stream_of(YUV420P10, *size), back)
+        found = decoding._planes(stream_of(YUV420P10, *size), back)
         assert all(np.array_equal(a, b) for a, b in zip(found, planes, strict=True))
 
 

@@ -22,7 +22,7 @@ from vidsr.choose.pictures import choose_picture, expected_size
 from vidsr.choose.prepare import announce_container, check_container, decide
 from vidsr.choose.size import expected_shape
 from vidsr.choose.size import size_name as size_name
-from vidsr.choose.targets import check_output, check_stream, default_output
+from vidsr.choose.targets import check_animation, check_output, check_stream, default_output
 from vidsr.choose.targets import is_still as is_still
 from vidsr.choose.targets import makes_picture as makes_picture
 from vidsr.choose.targets import targets as targets
@@ -38,7 +38,7 @@ from vidsr.models.checkpoint import ModelInfo
 from vidsr.mux.keep import DROP_WORDS as DROP_WORDS
 from vidsr.mux.keep import STDOUT, Keep, choose_tracks, default_suffix, output_format
 from vidsr.mux.sound import ENCODERS as AUDIO  # noqa: F401
-from vidsr.pictures.base import WEBP, PictureInfo
+from vidsr.pictures.base import PictureInfo
 from vidsr.pictures.fit import result_of
 from vidsr.pictures.read import look
 from vidsr.proof.pictures import verify_picture
@@ -105,8 +105,7 @@ def _check(path: Path, output: Path | None) -> None:
         raise UsageError("-: a stream has no plan and no proof: use vidsr.stream")
     if makes_picture(path, output):
         raise UsageError(f"{path}: is a picture: use vidsr.upscale_picture")
-    if is_still(path) and look(path).kind is WEBP:
-        raise UsageError(f"{path}: FFmpeg reads no animated WebP: leave -o out, which gives a WebP")
+    check_animation(path)
 
 
 @dataclass(frozen=True)

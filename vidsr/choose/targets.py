@@ -11,7 +11,7 @@ from vidsr.choose.options import Options
 from vidsr.errors import OutputError, UsageError, VidsrError
 from vidsr.files import NAME_BYTES, fit_name
 from vidsr.mux.keep import STDOUT, default_suffix
-from vidsr.pictures.base import READ_ONLY, SUFFIXES
+from vidsr.pictures.base import AVIF, READ_ONLY, SUFFIXES, WEBP
 from vidsr.pictures.read import look
 
 _WRITTEN = {".pbm": ".pgm", ".mpo": ".jpg"}  # what else becomes of those that are read only: JPEG 2000
@@ -28,6 +28,13 @@ def makes_picture(path: Path, output: Path | None) -> bool:
     if not is_still(path):
         return False
     return output is None or is_still(output) or output.is_dir() or not look(path).animated
+
+
+def check_animation(path: Path) -> None:
+    """UsageError for an animation that FFmpeg does not read, where a video of it is asked for."""
+    if is_still(path) and look(path).kind in (WEBP, AVIF):
+        kind = look(path).kind.name
+        raise UsageError(f"{path}: no video is made of an animated {kind}: end -o in .webp or .png")
 
 
 def default_output(source: Path, size: str) -> Path:
@@ -108,6 +115,7 @@ def check_stream(inputs: Sequence[Path], options: Options) -> None:
         raise UsageError("-o -: streams one episode: name one input, or an existing folder as -o")
     if makes_picture(inputs[0], STDOUT):
         raise UsageError(f"{inputs[0]}: is a picture, and -o - streams video: name a file as -o")
+    check_animation(inputs[0])
     for name, given in (("--restart", options.restart), ("--overwrite", options.overwrite)):
         if given:
             raise UsageError(f"{name}: a stream leaves nothing to go on with or to replace: leave it out with -o -")

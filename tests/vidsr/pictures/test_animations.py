@@ -265,7 +265,9 @@ def test_the_command_keeps_the_kind_and_makes_a_video_where_that_is_asked_for(tm
     assert vidsr.probe(tmp_path / "a.mkv").video.width == 96
     webp = animated(tmp_path / "a.webp", [scene(number) for number in range(3)])
     done = quick(webp, "-o", tmp_path / "b.mkv")
-    assert done.returncode == 2 and "leave -o out, which gives a WebP" in done.stderr
+    assert done.returncode == 2 and "end -o in .webp or .png" in done.stderr
+    with pytest.raises(vidsr.UsageError, match=r"no video is made of an animated WebP"):
+        vidsr.stream(webp, 1, **QUICK)
 
 
 def test_probe_says_what_is_in_an_animation(tmp_path):

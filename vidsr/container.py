@@ -185,8 +185,16 @@ def clock_of(headers: Sequence[Headers], video: StreamInfo) -> Clock:
     if not video.timed:
         return Clock(video.time_base, array("q", range(0, own.untimed * video.step, video.step)), array("q"))
     pts = on_timeline(own, video.timeline)
-    keyframes = pts[np.asarray(own.keys, bool)]
-    return Clock(video.time_base, array("q", np.sort(pts).tolist()), array("q", np.sort(keyframes).tolist()))
+    shown, keyframes = np.sort(pts), np.sort(pts[np.asarray(own.keys, bool)])
+    if video.field_step:
+        # Pictures are two fields apart at least: what comes one field behind another is its second.
+        firsts: list[int] = []
+        for time in shown.tolist():
+            if not firsts or time != firsts[-1] + video.field_step:
+                firsts.append(time)
+        shown = np.asarray(firsts, np.int64)
+        keyframes = keyframes[np.isin(keyframes, shown)]
+    return Clock(video.time_base, array("q", shown.tolist()), array("q", keyframes.tolist()))
 
 
 def read_times(info: SourceInfo) -> tuple[Clock, tuple[Gap, ...]]:

@@ -232,6 +232,7 @@ class StreamInfo:
     all of them as the rest of this says, see source.changes.
     stereo: where the two eyes of stereo 3D lie, in Matroska's words ("left_right", "top_bottom", …); None: it is flat.
     timeline: what becomes of times that restart; pts are always meant to be on it.
+    field_step: pts units from a picture's first field to its second, where each is coded by itself; else 0.
     timed: whether its pictures have times at all; else they follow each other by `rate` from 0 on (raw streams).
     """
 
@@ -258,6 +259,7 @@ class StreamInfo:
     crop: Crop | None = None
     decoded: tuple[int, int] | None = None
     timeline: Timeline = field(default_factory=Timeline, repr=False)
+    field_step: int = 0
     timed: bool = True
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -102,6 +103,14 @@ class _Sample:
     frames: list[Any] = field(default_factory=list)
     side_data: dict[str, bytes] = field(default_factory=dict)
     damaged: int = 0
+    coded: list[int] = field(default_factory=list)  # pts of the packets decoded
+
+    def field_step(self) -> int:
+        """From a picture's first field to its second where each is coded by itself, pts units; else 0."""
+        shown = [frame.pts for frame in self.frames if frame.pts is not None]
+        others = sorted(set(self.coded) - set(shown))
+        steps = [t - shown[at - 1] for t in others if 0 < (at := bisect_left(shown, t)) < len(shown)]
+        return steps[0] if 2 * len(steps) >= len(shown) > 2 and len(set(steps)) == 1 else 0
 
 
 def _look(container: InputContainer, stream: Any, timeline: Timeline) -> _Sample:
@@ -117,6 +126,8 @@ def _look(container: InputContainer, stream: Any, timeline: Timeline) -> _Sample
         except (av.FFmpegError, ValueError) as error:
             damaged(error)
             continue
+        if packet.size and packet.pts is not None and not packet.is_discard:
+            sample.coded.append(packet.pts)
         for frame in frames:
             for name, data in side_data_of(frame):
                 sample.side_data.setdefault(name, data)
@@ -149,6 +160,10 @@ def _describe(path: Path, stream: Any, sample: _Sample) -> StreamInfo:
     steps = [b - a for a, b in zip(pts, pts[1:]) if b > a]
     time_base = Fraction(stream.time_base)
     working = working_format(path, first.format.name)
+    fields = sample.field_step()
+    rate = _sane_rate(stream, steps, time_base)
+    if fields:  # it may be theirs
+        rate = Fraction(1 / (median(steps) * time_base)).limit_denominator(1001)
     color = resolve_color(
         first.width, first.height, first_code(first.colorspace, context.colorspace),
         first_code(first.color_primaries, context.color_primaries), first_code(first.color_trc, context.color_trc),
@@ -167,7 +182,8 @@ def _describe(path: Path, stream: Any, sample: _Sample) -> StreamInfo:
         format=working,
         color=color,
         time_base=time_base,
-        rate=_sane_rate(stream, steps, time_base),
+        rate=rate,
+        field_step=fields,
         sample_aspect=Fraction(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1),
         coded_aspect=Fraction(context.sample_aspect_ratio or 1),
         alpha=has_alpha(first.format.name),

@@ -74,3 +74,54 @@ def test_many_pictures_a_second_stay_in_order(tmp_path, rate, suffix):
     upscaled(tmp_path / "a.mp4", tmp_path / f"b{suffix}")
     found = read_numbers(tmp_path / f"b{suffix}")
     assert [number for _, number in found] == list(range(300)) and all(a < b for (a, _), (b, _) in pairwise(found))
+
+
+class Bits(str):
+    """An H.264 bit string."""
+
+    def u(self, count: int, value: int) -> Bits:
+        return Bits(self + format(value, f"0{count}b"))
+
+    def ue(self, *values: int) -> Bits:
+        codes = (bin(value + 1)[2:] for value in values)
+        return Bits(self + "".join("0" * (len(code) - 1) + code for code in codes))
+
+    def aligned(self) -> Bits:
+        return Bits(self + "0" * (-len(self) % 8))
+
+    def nal(self, head: int) -> bytes:
+        bits = Bits(self + "1").aligned()
+        return b"\0\0\0\1" + bytes([head]) + bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits), 8))
+
+
+def coded_field(number: int, bottom: int) -> bytes:
+    """One field of an interlaced picture of 32x32 by itself, as broadcasts and discs have them, in plain samples."""
+    # No byte of the headers makes three that would have to be escaped.
+    start = b"\0\0\0\1\x09\xf0"
+    if not bottom:
+        sps = Bits().u(8, 77).u(8, 0).u(8, 30).ue(0, 0, 0, 4, 1).u(1, 0).ue(1, 0).u(5, 0b00100)
+        pps = Bits().ue(0, 0).u(2, 0).ue(0, 0, 0).u(3, 0).ue(0, 0, 0).u(3, 0b100)
+        start += sps.nal(0x67) + pps.nal(0x68)
+    bits = Bits().ue(0, 7, 0).u(4, 0).u(1, 1).u(1, bottom)
+    bits = (bits if bottom else bits.ue(number % 2)).u(8, bottom).u(1 if bottom else 2, 0).ue(0, 1)
+    plane = format(40 + number * 7 % 180, "08b") * 256 + "10000000" * 128
+    for _ in range(2):
+        bits = Bits(bits.ue(25).aligned() + plane)
+    return start + bits.nal(0x61 if bottom else 0x65)
+
+
+def test_pictures_whose_fields_are_coded_one_by_one_are_counted_once(tmp_path):
+    fields = [coded_field(number, bottom) for number in range(60) for bottom in (0, 1)]
+    (tmp_path / "a.h264").write_bytes(b"".join(fields))
+    with av.open(str(tmp_path / "a.h264")) as raw, av.open(str(tmp_path / "a.ts"), "w") as file:
+        stream = file.add_stream_from_template(raw.streams.video[0], opaque=True)
+        for number, data in enumerate(fields):
+            packet = av.Packet(data)
+            packet.time_base, packet.pts, packet.dts, packet.stream = Fraction(1, 50), number, number, stream
+            packet.is_keyframe = number % 2 == 0
+            file.mux(packet)
+    info = probe(tmp_path / "a.ts")
+    assert info.video.interlaced and info.video.rate == 25 and info.video.field_step == 1800
+    report = Report()
+    upscaled(tmp_path / "a.ts", tmp_path / "b.mkv", report)
+    assert len(read_numbers(tmp_path / "b.mkv")) == 60 and not report.counts

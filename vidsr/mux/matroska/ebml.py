@@ -104,6 +104,15 @@ def children(content: bytes) -> Iterator[Child]:
     raise EbmlError(f"more than {MAX_CHILDREN} elements in one")
 
 
+def edit(raw: bytes, change: dict[int, bytes | None], add: bytes = b"") -> bytes:
+    """A master element with children replaced by id (None: dropped) or added; fillers go, a CRC-32 is made anew."""
+    (outer,) = children(raw)
+    items = list(children(outer.content))
+    kept = [item.raw for item in items if item.id not in (CRC32, VOID, *change)]
+    new = [data for data in change.values() if data is not None]
+    return master(outer.id, b"".join([*kept, *new, add]), checked=any(item.id == CRC32 for item in items))
+
+
 def walk(file: BinaryIO, start: int, end: int, most: int = 500_000) -> Iterator[Element]:
     """The elements of file[start:end] in order, reading their headers only; at most `most` of them.
 

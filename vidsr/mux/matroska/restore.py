@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import os
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,7 +22,20 @@ from vidsr.errors import OutputError
 from vidsr.mux.matroska import details as matroska
 from vidsr.mux.matroska import ebml
 from vidsr.mux.matroska.details import MatroskaDetails, TrackDetails
-from vidsr.mux.matroska.ebml import CRC32, VOID, EbmlError, Element, children, master, text, to_text, to_uint, uint
+from vidsr.mux.matroska.ebml import (
+    CRC32,
+    VOID,
+    EbmlError,
+    Element,
+    children,
+    edit,
+    master,
+    text,
+    to_text,
+    to_uint,
+    uint,
+)
+from vidsr.mux.matroska.tags import STATISTICS, carried, only
 
 
 @dataclass(frozen=True)
@@ -120,7 +133,7 @@ def restored_header(
         if duration is not None:
             info = layout.block(matroska.INFO)
             length = ebml.element(matroska.DURATION, struct.pack(">d", duration * 1000))  # of FFmpeg's unit, 1 ms
-            info.data = _edit(info.data, {matroska.DURATION: length})
+            info.data = edit(info.data, {matroska.DURATION: length})
         return header[: segment.body] + b"".join(block.data for block in layout.blocks)
     except EbmlError as error:
         raise OutputError(f"cannot restore what the muxer left out of the stream's header: {error}") from error
@@ -163,15 +176,6 @@ def _load(file: BinaryIO) -> _Layout:
     return layout
 
 
-def _edit(raw: bytes, change: dict[int, bytes | None], add: bytes = b"") -> bytes:
-    """A master element with children replaced by id (None: dropped) or added; fillers go, a CRC-32 is made anew."""
-    (outer,) = children(raw)
-    items = list(children(outer.content))
-    kept = [item.raw for item in items if item.id not in (CRC32, VOID, *change)]
-    new = [data for data in change.values() if data is not None]
-    return master(outer.id, b"".join([*kept, *new, add]), checked=any(item.id == CRC32 for item in items))
-
-
 # ---- what to write --------------------------------------------------------------------------------------------------
 
 
@@ -196,7 +200,7 @@ def _patch_tracks(block: _Block, patches: list[TrackPatch], source: MatroskaDeta
         if patch.sample_aspect is not None or patch.crop is not None:
             changes |= _video_change(items[place], track, patch, lines)
         if changes:
-            raw[place] = _edit(raw[place], changes)
+            raw[place] = edit(raw[place], changes)
             done += [f"track {patch.position}: {line}" for line in lines]
     if raw != [item.raw for item in items]:
         checked = any(item.id == CRC32 for item in items)
@@ -244,7 +248,7 @@ def _video_change(entry: ebml.Child, track: TrackDetails, patch: TrackPatch, lin
         lines.append(f"crop {crop}")
     if aspect != track.sample_aspect and aspect is not None:
         lines.append(f"sample aspect {aspect.numerator}:{aspect.denominator}")
-    return {matroska.VIDEO: _edit(video, changes)}
+    return {matroska.VIDEO: edit(video, changes)}
 
 
 def display_size(
@@ -269,11 +273,11 @@ def _patch_info(block: _Block, source: MatroskaDetails, done: list[str]) -> str 
     links = b"".join(item.raw for item in items if item.id in matroska.LINKS)
     other = None
     if source.title and source.title != title:
-        block.data = _edit(block.data, {matroska.TITLE: text(matroska.TITLE, source.title)})
+        block.data = edit(block.data, {matroska.TITLE: text(matroska.TITLE, source.title)})
         other = title
         done.append(f"title: {source.title}")
     if source.links and links != source.links:
-        block.data = _edit(block.data, dict.fromkeys(matroska.LINKS), add=source.links)
+        block.data = edit(block.data, dict.fromkeys(matroska.LINKS), add=source.links)
         done.append("links: the identity by which other episodes find this one")
     return other
 
@@ -284,7 +288,7 @@ def _patch_tags(layout: _Layout, uids: dict[int, int], title: str | None) -> Non
         simple = master(matroska.SIMPLE_TAG, text(matroska.TAG_NAME, "TITLE") + text(matroska.TAG_STRING, title))
         block = layout.block_or_new(matroska.TAGS, after=matroska.TRACKS)
         tag = master(matroska.TAG, master(matroska.TARGETS, b"") + simple)
-        block.data = _edit(block.data or master(matroska.TAGS, b""), {}, add=tag)
+        block.data = edit(block.data or master(matroska.TAGS, b""), {}, add=tag)
     for block in layout.blocks:
         if block.id == matroska.TAGS and uids:
             (outer,) = children(block.data)
@@ -294,18 +298,15 @@ def _patch_tags(layout: _Layout, uids: dict[int, int], title: str | None) -> Non
             block.data = master(outer.id, b"".join(new), checked)
 
 
-_STATISTICS = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS", "ENCODER")
-
-
 def _restore_tags(layout: _Layout, source: MatroskaDetails, done: list[str]) -> None:
     """The source's tags as they stand, with their levels, languages, nesting and binaries, in place of FFmpeg's flat
     ones; of the latter those that describe the new file."""
     assert source.tags is not None
     tracks = {track.uid for track in matroska.read_tracks(layout.block(matroska.TRACKS).data)}
     files = _attachment_uids(layout, source)
-    kept = [_carried(tag, tracks, files) for tag in children(next(children(source.tags)).content)]
+    kept = [carried(tag, tracks, files) for tag in matroska.content_of(source.tags)]
     items = [tag for block in layout.blocks if block.id == matroska.TAGS for tag in matroska.content_of(block.data)]
-    own = [_only(tag, lambda name: name.startswith(_STATISTICS)) for tag in items if tag.id == matroska.TAG]
+    own = [only(tag, lambda name: name.startswith(STATISTICS)) for tag in items if tag.id == matroska.TAG]
     raw = b"".join(tag for tag in [*kept, *own] if tag)
     if raw and raw != b"".join(tag.raw for tag in items):
         data = master(matroska.TAGS, raw, checked=layout.checked)
@@ -330,47 +331,6 @@ def _attachment_uids(layout: _Layout, source: MatroskaDetails) -> dict[int, int]
     return uids
 
 
-def _carried(tag: ebml.Child, tracks: set[int], files: dict[int, int]) -> bytes:
-    """One tag of the source as it is to stand in the result, nothing when what it describes is not there."""
-    if tag.id != matroska.TAG:
-        return b""
-    targets = next((item for item in children(tag.content) if item.id == matroska.TARGETS), None)
-    named = list(children(targets.content)) if targets is not None else []
-    changed, lost = b"", False
-    for target in named:
-        uid = to_uint(target.content) if target.id in (matroska.TAG_TRACK_UID, matroska.TAG_ATTACHMENT_UID) else 0
-        if target.id == matroska.TAG_ATTACHMENT_UID and uid in files:
-            changed += uint(target.id, files[uid])
-        elif uid and (target.id == matroska.TAG_ATTACHMENT_UID or uid not in tracks):
-            lost = True
-        else:
-            changed += target.raw
-    of_file = all(target.id not in (matroska.TAG_TRACK_UID, matroska.TAG_ATTACHMENT_UID) for target in named)
-    if lost and all(item.id not in (matroska.TAG_TRACK_UID, matroska.TAG_ATTACHMENT_UID) for item in children(changed)):
-        return b""
-    stale = _STATISTICS if not of_file else ("ENCODER", "DURATION")
-    raw = tag.raw
-    if targets is not None and changed != targets.content:
-        raw = _edit(raw, {matroska.TARGETS: None}, add=master(matroska.TARGETS, changed))
-    (again,) = children(raw)
-    return _only(again, lambda name: not name.startswith(stale))
-
-
-def _only(tag: ebml.Child, wanted: Callable[[str], bool]) -> bytes:
-    """`tag` with those of its SimpleTags whose names are `wanted`; nothing when there are none."""
-    items = [item for item in children(tag.content) if item.id not in (CRC32, VOID)]
-    names = {
-        id(item): next((to_text(e.content) for e in children(item.content) if e.id == matroska.TAG_NAME), "").upper()
-        for item in items if item.id == matroska.SIMPLE_TAG
-    }  # fmt: skip
-    keep = [item for item in items if id(item) not in names or wanted(names[id(item)])]
-    if not any(id(item) in names for item in keep):
-        return b""
-    if len(keep) == len(items):
-        return tag.raw
-    return master(matroska.TAG, b"".join(item.raw for item in keep))
-
-
 def _retarget(tag: ebml.Child, uids: dict[int, int]) -> bytes:
     def renamed(target: ebml.Child) -> bytes:
         uid = to_uint(target.content) if target.id == matroska.TAG_TRACK_UID else 0
@@ -379,7 +339,7 @@ def _retarget(tag: ebml.Child, uids: dict[int, int]) -> bytes:
     for targets in children(tag.content):
         if tag.id == matroska.TAG and targets.id == matroska.TARGETS:
             new = master(targets.id, b"".join(renamed(target) for target in children(targets.content)))
-            return _edit(tag.raw, {targets.id: None}, add=new) if new != targets.raw else tag.raw
+            return edit(tag.raw, {targets.id: None}, add=new) if new != targets.raw else tag.raw
     return tag.raw
 
 

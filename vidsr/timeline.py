@@ -173,6 +173,7 @@ class _Clock:
         if headers.keys[i]:
             # Whatever is decoded before a keyframe is shown before it. Two fields of one picture may have one time.
             again = back > 0 or (back == 0 and headers.pts[i - 1] != headers.pts[i])
+            again = again and (decoded >= 0 or not self.strict)
         else:
             again = self.seconds(back) > REORDERED or (back > 0 and 4 * self.seconds(decoded) > 1)
         return again and not self.is_error(i, top)

@@ -196,3 +196,12 @@ def test_what_is_told():
     for number in range(10):
         add_piece(made, number, 0, 2)
     assert "12 places" in told_pieces(made.timeline())[-1]
+
+
+def test_keyframes_shown_before_what_was_decoded_before_them_are_no_restarts():
+    """As H.264 allows: what tells is that decoding times go on."""
+    made = Made()
+    for i in range(0, 200, 2):
+        made.add(VIDEO, 0, (i + 1) * 3600, (i - 1) * 3600, False)
+        made.add(VIDEO, 0, i * 3600, i * 3600, i % 20 == 10)
+    assert made.timeline().pieces == ()

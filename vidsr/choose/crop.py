@@ -75,11 +75,11 @@ def cropped(info: SourceInfo, options: Options, report: Report) -> SourceInfo:
         crop = asked
     if crop.x + crop.width > video.width or crop.y + crop.height > video.height:
         raise UsageError(f"--crop {crop}: goes beyond the picture, which is {_size(video)}")
-    if crop.x % video.crop_steps[0] or crop.y % video.crop_steps[1]:
-        nearest = replace(crop, x=_before(crop.x, video.crop_steps[0]), y=_before(crop.y, video.crop_steps[1]))
-        raise UsageError(
-            f"--crop {crop}: begins between two samples of {video.format.name}'s chroma: choose {nearest} or nearby"
-        )
+    x, y = video.crop_steps
+    if crop.x % x or crop.y % y:
+        nearest = replace(crop, x=_before(crop.x, x), y=_before(crop.y, y))
+        what = f"interlaced {video.format.name}" if video.interlaced else video.format.name
+        raise UsageError(f"--crop {crop}: {what} takes X in steps of {x} and Y in steps of {y}: choose {nearest}")
     return replace(info, video=video.cropped(crop))
 
 

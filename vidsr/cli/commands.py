@@ -55,6 +55,7 @@ def main(context: click.Context) -> None:
 
     \b
     vidsr episode.mkv                    -> episode.4x.mkv
+    vidsr episode.mkv --height 1080      -> episode.1080p.mkv
     vidsr episode.mkv --scale 2 -o out.mkv --codec x265 --crf 18
     vidsr picture.png                    -> picture.4x.png
     vidsr episode.mkv -o - | mpv -       watch it while it is made

@@ -124,9 +124,10 @@ def print_source(info: SourceInfo) -> None:
     video, color = info.video, info.video.color
     length = "length unknown" if info.duration is None else clock(info.duration)
     print(one_line(f"{info.path}: {info.container}, {length}"))
+    cropped = "" if video.crop is None else f" of {video.whole.width}x{video.whole.height}, cropped by its header,"
     shape = "" if video.sample_aspect == 1 else f", pixel shape {video.sample_aspect}"
     turned = ", rotated by the container" if video.display_matrix else ""
-    print(f"  video #{video.index}: {video.codec} {video.width}x{video.height} {video.pixel_format}, "
+    print(f"  video #{video.index}: {video.codec} {video.width}x{video.height}{cropped} {video.pixel_format}, "
           f"{float(video.rate):.3f} fps{shape}{turned}")  # fmt: skip
     print(f"  colour: {color.matrix}, {'full' if color.full_range else 'limited'} range, primaries {color.primaries}, "
           f"transfer {color.transfer}, chroma {color.chroma_location}")  # fmt: skip

@@ -162,7 +162,7 @@ def test_a_run_crops_bars_and_proves_it(tmp_path):
 @pytest.mark.parametrize(
     ("crop", "words"),
     [
-        ("90:48:10:0", "goes beyond the picture, which is 64x48"), ("32:24:3:0", "choose 32:24:2:0 or nearby"),
+        ("90:48:10:0", "goes beyond the picture, which is 64x48"), ("32:24:3:0", "in steps of 2: choose 32:24:2:0"),
         ("32:24:0", "WIDTH:HEIGHT:X:Y"), ("0:24:0:0", "WIDTH:HEIGHT:X:Y"), ("a:b:c:d", "WIDTH:HEIGHT:X:Y"),
         ((32, 24, -1, 0), "WIDTH:HEIGHT:X:Y"),
     ],

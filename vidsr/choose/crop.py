@@ -8,26 +8,27 @@ take the same, and so do parts that are made one by one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import cv2
 import numpy as np
 
 from vidsr.choose.options import AUTO_CROP, Options
-from vidsr.choose.samples import part_of, stretches
-from vidsr.container import open_input
+from vidsr.choose.samples import part_of
 from vidsr.errors import SourceError, UsageError
 from vidsr.frames import Crop, Frame, SourceInfo, StreamInfo, TimeRange
 from vidsr.mux.matroska.details import read_details
 from vidsr.report import Report
-from vidsr.run.segments import one_segment
 from vidsr.source.decode import decode
 
 PLACES = 80  # all over the video
-IN_A_ROW = 4  # frames of each
+IN_A_ROW, STEP = 4, 4  # frames of each, and every which
 LOOKED_AT = PLACES * IN_A_ROW
-BLACK = 8.0  # levels of 255 that the means of a bar are away from black at most
+SHORT = 2000  # frames of a video that is read as a whole
+ENOUGH = 12  # places
+BLACK = 8  # levels of 255 that the means of a bar are away from black at most
 NOISE = 5  # samples side by side that a mean is taken of
 SOFT = 2  # rows or columns over which an edge goes from a bar to the picture
 STRIPS = 16  # into which an edge is cut: bars end along a straight line
@@ -92,21 +93,27 @@ def _size(what: StreamInfo | Crop) -> str:
 
 
 def _spread(info: SourceInfo) -> Iterator[Frame]:
-    """Frames from all over the video: a few of each of many places, or, where it cannot be sought, each of so many."""
-    video, whole = info.video, TimeRange()
-    places = stretches(info, whole, [(i + 0.5) / PLACES for i in range(PLACES)], IN_A_ROW)
-    count, every = part_of(info, whole).frames, 1
-    if len(places) < PLACES // 2:
-        places = [one_segment(info, whole)]
-        every = 1 if count is None else max(1, count // LOOKED_AT)
-    with open_input(info.path) as container:
-        for place in places:
-            frames = decode(info.path, video, place.start, place.end, place.seek, Report(), container=container)
-            try:
-                with closing(frames):  # type: ignore[type-var]
-                    yield from (frame for i, frame in enumerate(frames) if i % every == 0 and not frame.corrupt)
-            except SourceError:
-                continue
+    """Frames from all over the video: some of each of many places, or, of a short one and where it cannot be sought,
+    each of so many."""
+    part, seen = part_of(info, TimeRange()), set[int]()
+    if part.end is not None and part.frames is not None and part.frames > SHORT:
+        length = part.end - part.begin
+        for i in range(PLACES):
+            frames = islice(_each(info, part.begin + length * (2 * i + 1) // (2 * PLACES), STEP), IN_A_ROW)
+            first = next(frames, None)
+            if first is not None and first.pts not in seen:
+                seen.add(first.pts)
+                yield first
+                yield from frames
+    if len(seen) < ENOUGH:
+        yield from _each(info, None, max(1, (part.frames or 0) // LOOKED_AT))
+
+
+def _each(info: SourceInfo, place: int | None, every: int) -> Iterator[Frame]:
+    """Every so many frames from the keyframe before `place`, None: the beginning."""
+    frames = decode(info.path, info.video, None, None, place, Report())
+    with closing(frames), suppress(SourceError):  # type: ignore[type-var]
+        yield from (frame for i, frame in enumerate(frames) if i % every == 0 and not frame.corrupt)
 
 
 @dataclass
@@ -133,12 +140,12 @@ def find_bars(frames: Iterable[Frame], video: StreamInfo) -> Crop | None:
     vignettes begin wherever their drawing does. No sample that was ever anything but black is cut.
     """
     edges = [_Edge([]) for _ in range(4)]  # top, bottom, left, right
+    sides = [video.height, video.height, video.width, video.width]
     for frame in frames:
-        across, along = (_lit(frame, video, size) for size in ((NOISE, 1), (1, NOISE)))
-        if not across.any():
-            continue
-        for edge, picture in zip(edges, (across, across[::-1], along.T, along.T[::-1])):
-            edge.begins.append(_begins(picture))
+        begins = _begins_of(frame, video)
+        if any((found < side).any() for found, side in zip(begins, sides)):
+            for edge, found in zip(edges, begins):
+                edge.begins.append(found)
     top, bottom = (edge.bar(video.height) for edge in edges[:2])
     left, right = (edge.bar(video.width) for edge in edges[2:])
     x, y = _before(left, video.crop_steps[0]), _before(top, video.crop_steps[1])
@@ -151,28 +158,37 @@ def find_bars(frames: Iterable[Frame], video: StreamInfo) -> Crop | None:
     return Crop(width, height, x, y)
 
 
-def _lit(frame: Frame, video: StreamInfo, size: tuple[int, int]) -> np.ndarray:
-    """[height, width] bool: where a picture is not black. size: (columns, rows) that a mean is taken of: along an edge,
-    not beyond it."""
-    format, unit = video.format, 2.0 ** (video.format.bits - 8)
-    limit = np.float32(BLACK * unit)
-    lit = np.zeros((video.height, video.width), bool)
+def _begins_of(frame: Frame, video: StreamInfo) -> list[np.ndarray]:
+    """From each side (top, bottom, left, right) [STRIPS]: how far from it each strip's picture begins; the whole way
+    where all is black. The means that samples are judged by are taken along a side, not across it."""
+    format, unit = video.format, 1 << (video.format.bits - 8)
+    found = [np.full(STRIPS, length) for length in (video.height, video.height, video.width, video.width)]
     for i, plane in enumerate(frame.planes):
         difference = format.family == "yuv" and i > 0
         black = (128 if difference else 0 if format.family == "rgb" or video.color.full_range else 16) * unit
-        levels = cv2.blur(plane.astype(np.float32), size) - np.float32(black)
-        found = np.abs(levels) > limit if difference else levels > limit
         x, y = format.chroma_shift if difference else (0, 0)
-        if x or y:
-            found = found.repeat(1 << y, 0).repeat(1 << x, 1)[: video.height, : video.width]
-        lit |= found
-    return lit
+        along, across = (cv2.blur(plane, size) for size in ((NOISE, 1), (1, NOISE)))
+        for n, means in enumerate((along, along[::-1], across.T, across.T[::-1])):
+            lit = means > black + BLACK * unit
+            if difference:
+                lit |= means < black - BLACK * unit
+            begins, shift, length = _begins(lit), y if n < 2 else x, video.height if n < 2 else video.width
+            if n % 2:  # the last sample of an odd side stands for less
+                begins = np.maximum((begins << shift) - (len(lit) << shift) + length, 0)
+            else:
+                begins = begins << shift
+            found[n] = np.minimum(found[n], begins)
+    return found
 
 
 def _begins(lit: np.ndarray) -> np.ndarray:
-    """[STRIPS] of `lit` [rows, columns]: the first row in which each upright strip is lit; the last for one that never
-    is."""
+    """[STRIPS] of `lit` [rows, columns]: the first row in which each upright strip is lit; behind the last for one that
+    never is."""
     rows, columns = lit.shape
     bounds = np.linspace(0, columns, STRIPS + 1).astype(int)
-    strips = [lit[:, a:b].any(1) for a, b in zip(bounds, bounds[1:]) if b > a]
-    return np.array([int(strip.argmax()) if strip.any() else rows for strip in strips])
+    begins = np.full(STRIPS, rows)
+    for i, (a, b) in enumerate(zip(bounds, bounds[1:])):
+        seen = lit[:, a:b].any(1)
+        if seen.any():
+            begins[i] = int(seen.argmax())
+    return begins

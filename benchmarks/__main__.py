@@ -12,7 +12,7 @@ from vidsr.errors import VidsrError
 from vidsr.machine import keep_memory
 
 COMMANDS = {
-    "backends": "speed.backends", "fps": "speed.fps", "gpu": "gpu.command", "kernels": "speed.kernels", "peers": "peers.command", "quality": "quality.command",
+    "backends": "speed.backends", "fields": "fields", "fps": "speed.fps", "gpu": "gpu.command", "kernels": "speed.kernels", "peers": "peers.command", "quality": "quality.command",
     "reuse": "reuse.command", "stages": "speed.stages", "structure": "structure", "wear": "quality.wear",
 }  # fmt: skip
 

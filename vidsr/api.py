@@ -31,7 +31,7 @@ from vidsr.encode.codecs import AUTO as AUTO_CODECS  # noqa: F401
 from vidsr.encode.codecs import CODECS as CODECS
 from vidsr.encode.codecs import hdr10_codecs as hdr10_codecs
 from vidsr.errors import BackendError, UsageError
-from vidsr.frames import PixelFormat, SourceInfo, Track
+from vidsr.frames import PixelFormat, SourceInfo, TimeRange, Track
 from vidsr.machine import keep_memory as keep_memory
 from vidsr.models import checkpoint
 from vidsr.models.checkpoint import ModelInfo
@@ -73,6 +73,14 @@ def picture_losses(source: PictureInfo, output: Path | None = None) -> tuple[str
     hold nothing of it."""
     target = output or default_output(source.path, "1x")
     return tuple(result_of(source, target, lambda page: (page.width, page.height))[1])
+
+
+def combs(info: SourceInfo, say: Told = lambda line: None) -> tuple[str, ...]:
+    """What a video's fields are, and what a run makes of them: one line, none where they are whole pictures. All of it
+    is decoded for this, which is said where it takes a while."""
+    report = Report()
+    choose_weaving(info, TimeRange(), None, report, say)
+    return tuple(line.removeprefix(f"{info.path.name}: ") for line in report.lines)
 
 
 def plan(

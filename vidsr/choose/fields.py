@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from vidsr.container import open_input
 from vidsr.errors import SourceError
 from vidsr.frames import SourceInfo, TimeRange
 from vidsr.report import Report
-from vidsr.run.segments import one_segment
+from vidsr.run.segments import Plan, one_segment
 from vidsr.source.cadence import LONE, PLAIN, SHIFTED, THREE, TWO, VIDEO, Run, find_runs
 from vidsr.source.decode import decode
 from vidsr.source.fields import LEAST_ROWS, Measures, measure
 from vidsr.source.weaving import Weaving, weave
 
 SMALL = 576  # rows; of a larger video that calls itself progressive, PLACES are looked at before all of it is
+MOST_RATE = 31  # pictures a second: more are no pairs of fields
 PLACES, PICTURES = 48, 8
 COMB = 0.3  # of fields.Measures: two such pictures in one place, and all of it is looked at
 MARGIN = 2.0  # seconds beside a part that are looked at with it
@@ -46,16 +48,25 @@ def choose_weaving(
         why = "its pictures change" if video.parts else "its timestamps come out of order"
         report.warn(f"{name}: is not searched for combs, since {why}; if it has any, they stay")
         return None
-    begun = unfinished(output) if output is not None else None
-    if begun is not None and begun.weaving is not None and begun.settings.get("deinterlace") == (wanted or "auto"):
-        identity = begun.source.get("name"), begun.source.get("size")
-        if identity == (name, info.path.stat().st_size) and begun.settings.get("start") == span.start:
-            report.warn(f"{name}: combs are removed as this run was begun")
-            return Weaving.from_json(begun.weaving)
+    begun = None if output is None else unfinished(output)
+    if begun is not None and _same_job(begun, info, span, wanted):
+        with suppress(ValueError, KeyError, TypeError):  # else the plan is not whole, and resuming tells
+            weaving = None if begun.weaving is None else Weaving.from_json(begun.weaving)
+            if weaving is not None:
+                report.warn(f"{name}: combs are removed as when this run was begun")
+            return weaving
     weaving, told = look(info, span, wanted, say)
     if told:
         report.warn(f"{name}: {told}")
     return weaving
+
+
+def _same_job(begun: Plan, info: SourceInfo, span: TimeRange, wanted: Deinterlace | None) -> bool:
+    """Whether unfinished work is of the same fields. Its hash of the source is compared when it is gone on with."""
+    then = [begun.source.get(key) for key in ("name", "size")]
+    then += [begun.settings.get(key) for key in ("start", "end", "deinterlace", "crop")]
+    crop = None if info.video.crop is None else str(info.video.crop)
+    return then == [info.path.name, info.path.stat().st_size, span.start, span.end, wanted or "auto", crop]
 
 
 def look(
@@ -64,7 +75,9 @@ def look(
 ) -> tuple[Weaving | None, str]:  # fmt: skip
     """(the pictures that `span` of a video is to be made of, None: its own; what was found, "" where nothing was)."""
     video = info.video
-    if video.height < LEAST_ROWS or (video.height > SMALL and not video.interlaced and not _combed(info, span)):
+    if video.height < LEAST_ROWS or video.rate > MOST_RATE or (
+        video.height > SMALL and not video.interlaced and not _combed(info, span)
+    ):
         return None, ""
     frames = part_of(info, span).frames
     if say and (frames is None or frames > LONG):

@@ -247,6 +247,8 @@ def probe(file: Path | None, output: Path | None, machine: bool) -> None:
             return
         info = api.probe(file)
         console.print_source(info)
+        for line in api.combs(info, lambda line: click.echo(line, err=True)):
+            click.echo(f"  {line}")
         for line in api.about_times(info):
             click.echo(f"  {line}")
         console.print_keep(info, *api.what_is_kept(info, output))

@@ -139,8 +139,6 @@ def print_source(info: SourceInfo) -> None:
         print("  alpha: kept in .mkv and .mov by the codecs that have one")
     if video.stereo:
         print(f"  stereo 3D: {video.stereo}")
-    if video.interlaced:
-        print("  interlaced: upscaled as it is, combs and all; deinterlace it first")
     for what in video.lost:
         print(f"  cannot be carried over: {what}")
 

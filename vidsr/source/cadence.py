@@ -32,6 +32,8 @@ _BREAK = 1.5  # twos or threes in a row
 _LONE = 2.5
 _VIDEO = 0.3  # a field
 _BACKWARDS = 0.3  # a field of video, where it would follow more smoothly the other way round
+_DRAWN = 1.0  # a field of video, where its combs are much less than those across pictures are
+_PLENTY = 3.0  # units, of a comb in a mean
 _REPEATED = 0.5  # the third field of a picture, where it differs from the first
 _UNEVEN = 0.25  # a picture of which one field differs from the next of its own, and the other does not
 _LEAST = 0.3  # levels: differences below say little
@@ -124,7 +126,12 @@ class _Costs:
         self._repeated = [one * _REPEATED for one in after]
         self._uneven = [np.clip(2 * np.abs(one - _next(one, 1.0)) - 0.5, 0, 1) * _UNEVEN for one in after]
         smoother = [found.tops_first - found.bottoms_first, found.bottoms_first - found.tops_first]
-        self._backwards = [np.repeat(np.clip(one, 0, 1) * _BACKWARDS, 2) for one in smoother]
+        # Video moves from field to field; what only drawing does, or compression, is none of it.
+        within, across_pictures = (
+            _mean_nearby(np.minimum(one, _PLENTY)) for one in (found.own, np.minimum(*combs[1:]))
+        )
+        drawn = np.clip(3 - 3.3 * within / (across_pictures + _NOTHING), 0, 1) * _DRAWN
+        self._backwards = [np.repeat(np.clip(one, 0, 1) * _BACKWARDS + drawn, 2) for one in smoother]
 
     def best_pair(self, order: int, first: int, fields: int) -> tuple[tuple[int, int], float]:
         """The two neighbours among these fields that fit best, if they do as well those of one picture of the source,
@@ -168,6 +175,14 @@ def _lowest(values: np.ndarray, nearby: int = _NEARBY) -> np.ndarray:
     """Of each value and those `nearby` to either side."""
     padded = np.pad(values, nearby, constant_values=np.inf)
     return np.lib.stride_tricks.sliding_window_view(padded, 2 * nearby + 1).min(1)[: len(values)]
+
+
+def _mean_nearby(values: np.ndarray) -> np.ndarray:
+    """Of each value and those _NEARBY to either side, as far as there are any."""
+    window = np.ones(2 * _NEARBY + 1)
+    middle = slice(_NEARBY, _NEARBY + len(values))
+    sums, numbers = (np.convolve(each, window)[middle] for each in (values, np.ones(len(values))))
+    return np.asarray(sums / numbers)
 
 
 def _highest(values: np.ndarray, nearby: int) -> np.ndarray:

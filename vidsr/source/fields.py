@@ -58,11 +58,11 @@ def measure(frames: Iterable[Frame], format: PixelFormat) -> Measures:
         now = _Picture(_luma(frame, format))
         if last is not None:
             steps = _Steps(last, now)
-            found.append((_own(last, waiting, steps), *(waiting.found if waiting else (0.0,) * 4)))
+            found.append((_own(last, waiting, steps), *_found(waiting)))
             waiting = steps
         last = now
     if last is not None:
-        found.append((_own(last, waiting, waiting) if waiting else 0.0, *(waiting.found if waiting else (0.0,) * 4)))
+        found.append((_own(last, waiting, waiting) if waiting else 0.0, *_found(waiting)))
     columns = np.array(found, np.float32).reshape(-1, 5).T
     stamps = np.array(times, np.int64).reshape(-1, 2).T
     return Measures(stamps[0], stamps[1], *columns)
@@ -98,6 +98,10 @@ class _Steps:
             _worst(cv2.min(_comb(after, before), moved)), _worst(cv2.min(_comb(before, after), moved)),
             cv2.mean(top)[0], cv2.mean(bottom)[0],
         )  # fmt: skip
+
+
+def _found(steps: _Steps | None) -> tuple[float, ...]:
+    return steps.found if steps else (0.0,) * 4
 
 
 def _own(picture: _Picture, before: _Steps | None, after: _Steps) -> float:

@@ -33,6 +33,7 @@ AS_IT_IS, WOVEN, INTERPOLATED = range(3)
 COMBED = 1.0  # of cadence.Run.comb: a film's picture that shows one all the same is interpolated
 _EVEN = 2.5  # fields from one picture of a 3:2 cadence to the next
 _LATE = 0.5  # fields by which that may be off what the fields say; beyond that it is anchored anew
+_SUSPECT = 0.1  # of the fields: where as many are no whole pictures, combs of others are none of the drawing's
 _GAP = 1.6  # usual durations: a longer one is no picture's
 _FINEST = 30  # ticks that a picture lasts at least, for times between those of the source
 _RATES = tuple(Fraction(*pair) for pair in ((24000, 1001), (25, 1), (30000, 1001), (50, 1), (60000, 1001)))
@@ -127,6 +128,7 @@ def weave(found: Measures, runs: Sequence[Run], each_field: bool = False) -> Wea
         return None
     clock = _FieldClock(found)
     made: list[tuple[int, int, int, int, float]] = []  # how, top, bottom, field, when it is shown in fields
+    suspect = sum(run.fields for run in runs if run.kind != PLAIN) > _SUSPECT * 2 * len(found)
     last: Run | None = None
     even = 0.0
     video = 0  # fields since video began
@@ -141,7 +143,7 @@ def weave(found: Measures, runs: Sequence[Run], each_field: bool = False) -> Wea
             if each_field or video % 2:
                 made.append((*_interpolated(run, run.first), when))
         elif run.kind != LONE:
-            made.append((*_film(run), when))
+            made.append((*_film(run, suspect), when))
         last = run
     if not made:
         return None
@@ -159,10 +161,10 @@ def weave(found: Measures, runs: Sequence[Run], each_field: bool = False) -> Wea
     )  # fmt: skip
 
 
-def _film(run: Run) -> tuple[int, int, int, int]:
-    """(how, top, bottom, field) of a picture of two fields or three."""
+def _film(run: Run, suspect: bool) -> tuple[int, int, int, int]:
+    """(how, top, bottom, field) of a picture of two fields or three. suspect: the source's own may have combs, too."""
     first, second = run.pair
-    if run.comb > COMBED and run.kind != PLAIN:
+    if run.comb > COMBED and (run.kind != PLAIN or suspect):
         return _interpolated(run, first)
     top, bottom = (first, second) if _is_top(first, run.bottom_first) else (second, first)
     return (AS_IT_IS if top // 2 == bottom // 2 else WOVEN), top // 2, bottom // 2, 0

@@ -9,7 +9,7 @@ import pytest
 
 from tests.media import read_numbers
 from tests.media_fields import telecined, write_fields
-from tests.running import quick, upscaled
+from tests.running import quick, upscaled, vidsr
 from vidsr import api
 from vidsr.choose.options import Options
 from vidsr.choose.prepare import prepare
@@ -119,7 +119,7 @@ def test_a_stopped_run_goes_on_with_what_was_decided(tmp_path):
     plan = json.loads((tmp_path / "b.mkv.vidsr" / "plan.json").read_text())
     assert sum(segment["packets"] for segment in plan["segments"]) < len(fields) / 2
     result = api.plan(source, output, **choices).run()
-    assert any("as this run was begun" in line for line in result.notes)
+    assert any("as when this run was begun" in line for line in result.notes)
     assert result.proof is not None and result.proof.passed
     assert packets_of(output) == packets_of(tmp_path / "whole.mkv")
 
@@ -140,3 +140,8 @@ def test_the_command_takes_and_explains_it(video, tmp_path):
     assert done.returncode == 0 and "a picture for each field" in done.stderr
     assert quick(video, "-o", tmp_path / "b.mkv", "--deinterlace", "weave").returncode == 2
     assert np.diff([pts for pts, _ in read_numbers(tmp_path / "a.mkv")]).max() <= 18
+
+
+def test_probe_tells_what_was_found(film, tmp_path):
+    found = vidsr("probe", film)
+    assert found.returncode == 0 and "telecined: 23.976 pictures a second from 29.970" in found.stdout

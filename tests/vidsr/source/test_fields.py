@@ -4,10 +4,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.media_fields import FILM, NTSC, PAL, picture, telecined, write_fields, write_pictures
+from tests.media_fields import FILM, NTSC, PAL, picture, telecined, woven, write_fields, write_pictures
 from vidsr.choose.fields import look
 from vidsr.report import Report
 from vidsr.source.decode import decode
@@ -148,6 +148,7 @@ def whole(request, tmp_path_factory):
     return info, weaving, list(pictures(path, info.video, None, None, None, Report(), weaving=weaving))
 
 
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_parts_are_the_same_as_the_whole_wherever_they_are_cut(whole, data):
     info, weaving, frames = whole
@@ -177,3 +178,24 @@ def test_compression_and_noise_do_not_hide_the_cadence(tmp_path):
     path = write_fields(tmp_path / "a.mkv", telecined(range(FRAMES)), NTSC, codec="mpeg2video", b="3000000")
     weaving, _, said = looked(path)
     assert len(weaving) == FRAMES and "telecined" in said
+
+
+@settings(max_examples=20, deadline=None, print_blob=False)
+@given(lengths=st.lists(st.integers(1, 5), min_size=40, max_size=50))
+def test_a_cadence_that_never_settles_shows_no_combs(tmp_path_factory, lengths):
+    fields = [number for number, length in enumerate(lengths) for _ in range(length)]
+    path = write_fields(tmp_path_factory.mktemp("fields") / "a.mkv", fields[: len(fields) // 2 * 2])
+    weaving, frames, _ = looked(path)
+    assert comb(path, frames) < 0.3
+    assert weaving is None or (np.diff(weaving.pts) > 0).all()
+
+
+def test_lost_fields_and_an_order_that_changes(tmp_path):
+    fields = list(telecined(range(60)))
+    del fields[40], fields[79:82]
+    pictures = woven(fields[:80]) + woven(fields[80 : len(fields) // 2 * 2], bottom_first=True)
+    path = write_pictures(tmp_path / "a.mkv", pictures)
+    _, frames, _ = looked(path)
+    found = numbers(frames, range(60))
+    assert comb(path, frames) < 0.3
+    assert len(set(found) - {None}) >= 54

@@ -130,7 +130,7 @@ class _Costs:
         within, across_pictures = (
             _mean_nearby(np.minimum(one, _PLENTY)) for one in (found.own, np.minimum(*combs[1:]))
         )
-        drawn = np.clip(3 - 3.3 * within / (across_pictures + _NOTHING), 0, 1) * _DRAWN
+        drawn = np.clip(1.5 - 5 * within / (across_pictures + _NOTHING), 0, 1) * _DRAWN
         self._backwards = [np.repeat(np.clip(one, 0, 1) * _BACKWARDS + drawn, 2) for one in smoother]
 
     def best_pair(self, order: int, first: int, fields: int) -> tuple[tuple[int, int], float]:

@@ -15,6 +15,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -453,14 +455,20 @@ def test_a_finished_files_header_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("inputs", "options", "cure"),
     [
-        (["a.mkv", "b.mkv"], {}, "name one input"), (["a.png"], {}, "name a file"),
+        (["a.mkv", "b.mkv"], {}, "name one input"),
         (["a.mkv"], {"restart": True}, "leave it out"), (["a.mkv"], {"overwrite": True}, "leave it out"),
         (["a.mkv"], {"jobs": 3}, "leave it out"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(inputs, options, cure):
     with pytest.raises(UsageError, match=cure):
-        targets([Path(name) for name in inputs], Options(output=STDOUT, **options), 2)
+        targets([Path(name) for name in inputs], Options(output=STDOUT, **options), "2x")
+
+
+def test_pictures_are_no_stream(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(UsageError, match="name a file"):
+        targets([tmp_path / "a.png"], Options(output=STDOUT), "2x")
 
 
 # ---- the command itself ---------------------------------------------------------------------------------------------

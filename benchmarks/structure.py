@@ -73,9 +73,9 @@ def _one(path: Path, folder: Path, scale: int, backend: str) -> dict[str, Any]:
     if code == 2 and "--drop unsupported" in errors:
         refusal = errors.strip().splitlines()[-1]
         code, output, errors = _vidsr([*command, "--drop", "unsupported"])
-        dropped = [f"at first: {_tidy(refusal, path)}"]
-    notes = [_tidy(line, path) for line in errors.splitlines() if line.startswith("note:")]
-    outcome, detail = "FAILED", _tidy(errors.strip().splitlines()[-1], path) if errors.strip() else f"exit {code}"
+        dropped = [f"at first: {_tidy(refusal, path, folder)}"]
+    notes = [_tidy(line, path, folder) for line in errors.splitlines() if line.startswith("note:")]
+    outcome, detail = "FAILED", _tidy(errors.strip().splitlines()[-1], path, folder) if errors.strip() else f"exit {code}"
     if code == 0 and output.strip():
         result = Path(output.strip().splitlines()[-1])
         drops = [word for line in notes if "dropped: #" in line
@@ -103,6 +103,6 @@ def _vidsr(arguments: list[str]) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def _tidy(line: str, path: Path) -> str:
-    """A message without the folder of the machine it was made on."""
-    return line.replace(f"{path.parent}/", "").removeprefix("vidsr: ").removeprefix("note: ")
+def _tidy(line: str, path: Path, folder: Path) -> str:
+    """A message without the folders of the machine it was made on."""
+    return line.replace(f"{path.parent}/", "").replace(f"{folder}/", "").removeprefix("vidsr: ").removeprefix("note: ")

@@ -132,17 +132,22 @@ def _between(
 
 
 def _in_order(frames: Iterator[Frame]) -> Iterator[Frame]:
-    """`frames` in the order they come, each with the lowest pts that is left of those near it: some containers give
-    pictures the times of others."""
+    """`frames` in the order they come, each with the lowest pts that is left of those near it, and that one's duration:
+    some containers give pictures the times of others."""
     waiting: deque[Frame] = deque()
-    times: list[int] = []
+    times: list[tuple[int, int]] = []
+
+    def first() -> Frame:
+        pts, duration = heappop(times)
+        return replace(waiting.popleft(), pts=pts, duration=duration)
+
     for frame in frames:
         waiting.append(frame)
-        heappush(times, frame.pts)
+        heappush(times, (frame.pts, frame.duration))
         if len(waiting) > REORDERED:
-            yield replace(waiting.popleft(), pts=heappop(times))
+            yield first()
     while waiting:
-        yield replace(waiting.popleft(), pts=heappop(times))
+        yield first()
 
 
 def _decode(

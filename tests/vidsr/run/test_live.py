@@ -440,10 +440,10 @@ def test_times_that_come_out_of_order_are_sorted(steps, near, random):
         some = mixed[i : i + near]
         random.shuffle(some)
         mixed[i : i + near] = some
-    frames = [Frame((), pts=time, duration=i) for i, time in enumerate(mixed)]
+    frames = [Frame((np.array([[i]]),), pts=time, duration=time + 1) for i, time in enumerate(mixed)]
     given_out = list(decode._in_order(iter(frames)))
-    assert [frame.pts for frame in given_out] == times
-    assert [frame.duration for frame in given_out] == list(range(len(times)))
+    assert [(frame.pts, frame.duration) for frame in given_out] == [(time, time + 1) for time in times]
+    assert [frame.planes[0].item() for frame in given_out] == list(range(len(times)))
 
 
 def test_a_finished_files_header_is_refused(tmp_path):

@@ -39,7 +39,7 @@ def test_a_file_of_any_name(tmp_path, monkeypatch, episode, name):
     monkeypatch.chdir(tmp_path)  # names as people type them: without a folder before them
     source = Path(f"{name}.mkv")
     source.write_bytes(episode.read_bytes())
-    output = default_output(source, 2)
+    output = default_output(source, "2x")
     upscaled(source, output)
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.mkv", f"{name}.2x.mkv"}
 
@@ -70,7 +70,7 @@ def test_the_longest_name_a_file_can_have(tmp_path, episode):
     source = tmp_path / ("猫" * 83 + "é.mkv")
     assert len(os.fsencode(source.name)) == NAME_BYTES
     source.write_bytes(episode.read_bytes())
-    output = default_output(source, 2)
+    output = default_output(source, "2x")
     assert output.name.startswith("猫" * 75) and output.name.endswith(".2x.mkv")
     upscaled(source, output)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source.name, output.name])
@@ -93,7 +93,7 @@ def test_names_that_fit_stay_and_others_stay_apart(stem):
 
 def test_two_long_names_that_begin_alike_have_two_results(tmp_path):
     inputs = [tmp_path / ("x" * 249 + f"{number}.mkv") for number in (1, 2)]
-    (_, first), (_, second) = targets(inputs, Options(), 4)[0]
+    (_, first), (_, second) = targets(inputs, Options(), "4x")[0]
     assert first.output != second.output
 
 

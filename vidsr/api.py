@@ -11,7 +11,9 @@ from typing import Unpack
 from vidsr.backends import BACKENDS as BACKENDS
 from vidsr.backends import available_backends, backend_kind, open_backend
 from vidsr.backends.base import Backend, BackendSpec
+from vidsr.choose.announce import announce_container
 from vidsr.choose.crop import cropped, shown
+from vidsr.choose.encoding import check_container
 from vidsr.choose.fields import choose_weaving
 from vidsr.choose.model import FAMILY as FAMILY
 from vidsr.choose.model import Outlook
@@ -19,7 +21,7 @@ from vidsr.choose.options import LEAST_TILE as LEAST_TILE
 from vidsr.choose.options import Choices, Expected, Options
 from vidsr.choose.options import is_number as is_number
 from vidsr.choose.pictures import choose_picture, expected_size
-from vidsr.choose.prepare import announce_container, check_container, decide
+from vidsr.choose.prepare import decide
 from vidsr.choose.size import expected_shape
 from vidsr.choose.size import size_name as size_name
 from vidsr.choose.targets import check_animation, check_output, check_stream, default_output

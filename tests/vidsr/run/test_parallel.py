@@ -17,14 +17,14 @@ from tests.media import write_episode
 from tests.running import Opens, quick
 from vidsr.backends import open_backend
 from vidsr.choose import prepare as jobs
+from vidsr.choose.encoding import choose_jobs
 from vidsr.choose.options import Options
-from vidsr.choose.prepare import choose_jobs, prepare
+from vidsr.choose.prepare import prepare
 from vidsr.encode.codecs import CODECS
 from vidsr.errors import BackendError, ResumeError
 from vidsr.report import Report
 from vidsr.run.job import Progress
 from vidsr.run.pipeline import run
-from vidsr.source.decode import decode
 from vidsr.source.probe import probe
 
 FRAMES = 1000
@@ -320,7 +320,7 @@ def test_resuming_asks_for_the_threads_only(episode, expected, tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
 def test_a_source_is_opened_a_few_times_and_once_for_each_segment(tmp_path):
-    """Over a network each time costs a second: to look at it in some ways, plan, join and prove, but not for each picture."""
+    """Over a network each time costs a second: to look in some ways, plan, join and prove, but not for each picture."""
     source = write_episode(tmp_path / "a.mkv", frames=1200, keyframes=120).path
     with Opens(source) as opens:
         done = quick(source, "-o", tmp_path / "b.mkv")

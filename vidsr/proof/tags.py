@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from vidsr.container import container_of, open_input
 from vidsr.frames import SourceInfo
@@ -38,12 +39,23 @@ def check_metadata(before: SourceInfo, after: SourceInfo, pairs: Mapping[int, in
                  for file, info in ((source, before), (result, after))]  # fmt: skip
         if codes[0] is not None and codes[0] != codes[1]:
             lost.append(f"timecode {codes[0]} -> {codes[1]}")
-        made = [file.metadata.get("creation_time") for file in (source, result)]
-    if made[0] is not None and made[0] != made[1]:
-        lost.append(f"date {made[0]} -> {made[1]}")
+        made = [file.metadata.get("creation_time", "") for file in (source, result)]
+    if _other_dates(*made):
+        lost.append(f"date {made[0]} -> {made[1] or 'none'}")
     if not count and not lost:
         return []
     return [Check("tags", not lost, "; ".join(lost) if lost else f"{count} kept")]
+
+
+def _other_dates(before: str, after: str) -> bool:
+    """Whether a date is another one than before: written in another way, or without parts of a second as MP4 has it, it
+    is the same. What is no date at all nothing can keep as one."""
+    try:
+        dates = [datetime.fromisoformat(text) for text in (before, after or "0001-01-01")]
+    except ValueError:
+        return False
+    utc = [date if date.tzinfo else date.replace(tzinfo=UTC) for date in dates]
+    return abs((utc[1] - utc[0]).total_seconds()) >= 1
 
 
 def _compared(tags: Mapping[str, str], own: tuple[str, ...] = _OWN) -> dict[str, str]:

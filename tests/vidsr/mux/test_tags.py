@@ -153,6 +153,32 @@ def test_the_date_and_the_name_by_which_others_find_it(tmp_path):
         assert file.metadata["creation_time"].startswith("2011-04-07T01:02:03")
 
 
+@pytest.mark.parametrize(("date", "kept"), [("2016-05-31T17:01:35.000000Z", "2016-05-31T17:01:35"), ("long ago", "")])
+def test_dates_written_in_another_way(tmp_path, date, kept):
+    plain = write_episode(tmp_path / "p.mp4", options={"bf": "0"}).path
+    with av.open(str(plain)) as old, av.open(str(tmp_path / "a.flv"), "w") as new:
+        new.metadata["creation_time"] = date
+        stream = new.add_stream_from_template(old.streams.video[0], opaque=True)
+        for packet in old.demux():
+            if packet.size:
+                packet.stream = stream
+                new.mux(packet)
+    written = date.replace("T", " ")
+    (tmp_path / "a.flv").write_bytes((tmp_path / "a.flv").read_bytes().replace(date.encode(), written.encode()))
+    with av.open(str(tmp_path / "a.flv")) as file:
+        assert file.metadata["creation_time"] == written
+    upscaled(tmp_path / "a.flv", tmp_path / "b.mkv")
+    with av.open(str(tmp_path / "b.mkv")) as file:
+        assert file.metadata.get("creation_time", "")[:19] == kept
+
+
+def test_another_date_is_noticed(tmp_path):
+    for name, year in (("a", 2016), ("b", 2017)):
+        write_episode(tmp_path / f"{name}.mkv", metadata={"creation_time": f"{year}-05-31T17:01:35.000000Z"})
+    wrong = [check for check in verify(tmp_path / "a.mkv", tmp_path / "b.mkv").checks if check.name == "tags"]
+    assert [check.passed for check in wrong] == [False] and "date 2016" in wrong[0].detail
+
+
 @pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv"])
 def test_quicktimes_keys(tmp_path, suffix):
     source = tmp_path / "a.mov"

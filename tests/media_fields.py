@@ -79,3 +79,33 @@ def write_fields(
 ) -> Path:  # fmt: skip
     """A video of the pictures that these fields are woven to."""
     return write_pictures(path, woven(fields, bottom_first), rate, codec, **options)
+
+
+def soft_telecine(path: Path, film: Sequence[int]) -> Path:
+    """An MPEG-2 video of a film's own pictures, flagged to be shown for 2 and for 3 fields in turn, as DVDs are."""
+    raw = path.with_suffix(".raw.mkv")
+    write_pictures(raw, [picture(number) for number in film], FILM, "mpeg2video", b="3000000", bf="0")
+    with av.open(str(raw)) as old, av.open(str(path), "w") as new:
+        stream: Any = new.add_stream_from_template(old.streams.video[0], opaque=True)
+        shown = 0
+        for number, packet in enumerate(each for each in old.demux(video=0) if each.size):
+            data = bytearray(bytes(packet))
+            at = _picture_coding_extension(data)
+            repeated = number % 2
+            data[at + 3] = data[at + 3] & 0x7D | (shown % 2 == 0) << 7 | repeated << 1
+            data[at + 4] |= 0x80
+            flagged = av.Packet(bytes(data))
+            flagged.time_base, flagged.pts, flagged.dts = 1 / (2 * NTSC), shown, shown
+            flagged.is_keyframe, flagged.stream = packet.is_keyframe, stream
+            new.mux(flagged)
+            shown += 2 + repeated
+    raw.unlink()
+    return path
+
+
+def _picture_coding_extension(data: bytearray) -> int:
+    """Where it begins, behind its start code, in a packet of MPEG-2 video: ITU-T H.262, 6.2.3.1."""
+    at = data.index(b"\0\0\1\xb5") + 4
+    while data[at] >> 4 != 8:
+        at = data.index(b"\0\0\1\xb5", at) + 4
+    return at

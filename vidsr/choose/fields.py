@@ -147,13 +147,13 @@ def _order(runs: Sequence[Run]) -> str:
 
 
 def _stretches(info: SourceInfo, found: Measures, runs: Sequence[Run]) -> str:
-    """"3 stretches of video (1:02 to 1:31, …)"."""
-    base = info.video.time_base
+    """"3 stretches of video (1:02 to 1:31, …)", counted from the file's beginning."""
+    base, begin = info.video.time_base, part_of(info, TimeRange()).begin
     spans: list[list[float]] = []
     for run in runs:
         if run.kind != VIDEO:
             continue
-        time = float((int(found.pts[run.first // 2]) - int(found.pts[0])) * base)
+        time = float((int(found.pts[run.first // 2]) - begin) * base)
         if spans and time - spans[-1][1] < _TOGETHER:
             spans[-1][1] = time
         else:

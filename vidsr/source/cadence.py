@@ -28,11 +28,18 @@ _NOTHING = 0.1  # units, and above the least nearby,
 _NEARBY = 7  # pictures to either side, as far as that is no comb itself:
 _NOISY = 0.3
 _CHANGE = 8.0  # from one kind to another
+_BEGIN = 4.0  # with another kind than plain: of a few pictures, it has to be plain to see
 _BREAK = 1.5  # twos or threes in a row
 _LONE = 2.5
 _VIDEO = 0.3  # a field
 _BACKWARDS = 0.3  # a field of video, where it would follow more smoothly the other way round
-_DRAWN = 1.0  # a field of video, where its combs are much less than those across pictures are
+_DRAWN = 1.0  # a field of video, where its combs are not video's (_drawn):
+_VERY_MUCH_LESS = 0.1  # of those across pictures, or less;
+_FAINT = 1.5  # units, or less, the worst of them, and
+_MUCH_LESS = 0.4  # of those across pictures, or less;
+_WEAK = 0.5  # units, or less, and
+_LESS = 0.6  # of those across pictures, or less; or these
+_FARTHER = 1.25  # times as bad three fields apart as one apart, or less
 _PLENTY = 3.0  # units, of a comb in a mean
 _REPEATED = 0.5  # the third field of a picture, where it differs from the first
 _UNEVEN = 0.25  # a picture of which one field differs from the next of its own, and the other does not
@@ -67,6 +74,7 @@ def find_runs(found: Measures, harder: float = 1) -> list[Run]:
     orders = np.array([0, *[0] * 5, *[1] * 5])
     change = _changes(kinds, orders)
     lengths = np.array(_FIELDS)[kinds]
+    begin = np.where(kinds == PLAIN, 0.0, _BEGIN)
     states = np.arange(len(kinds))
     total = np.full((2 * pictures + 1, len(kinds)), np.inf)  # of the cheapest way to a run of that kind's end there
     before = np.zeros((2 * pictures + 1, len(kinds)), np.int8)
@@ -76,7 +84,7 @@ def find_runs(found: Measures, harder: float = 1) -> list[Run]:
         ways = total[np.maximum(starts, 0)] + change  # [to, from]
         best = ways.argmin(1)
         cheapest = ways[states, best]
-        cheapest = np.where(starts == 0, 0.0, np.where(starts < 0, np.inf, cheapest))
+        cheapest = np.where(starts == 0, begin, np.where(starts < 0, np.inf, cheapest))
         total[end] = cheapest + price[np.maximum(starts, 0), states]
         before[end] = best
     runs = []
@@ -126,12 +134,10 @@ class _Costs:
         self._repeated = [one * _REPEATED for one in after]
         self._uneven = [np.clip(2 * np.abs(one - _next(one, 1.0)) - 0.5, 0, 1) * _UNEVEN for one in after]
         smoother = [found.tops_first - found.bottoms_first, found.bottoms_first - found.tops_first]
-        # Video moves from field to field; what only drawing does, or compression, is none of it.
-        within, across_pictures = (
-            _mean_nearby(np.minimum(one, _PLENTY)) for one in (found.own, np.minimum(*combs[1:]))
-        )
-        drawn = np.clip(1.5 - 5 * within / (across_pictures + _NOTHING), 0, 1) * _DRAWN
-        self._backwards = [np.repeat(np.clip(one, 0, 1) * _BACKWARDS + drawn, 2) for one in smoother]
+        drawn = _drawn(found)
+        self._backwards = [
+            np.repeat(np.clip(one, 0, 1) * _BACKWARDS + drawn[order], 2) for order, one in enumerate(smoother)
+        ]
 
     def best_pair(self, order: int, first: int, fields: int) -> tuple[tuple[int, int], float]:
         """The two neighbours among these fields that fit best, if they do as well those of one picture of the source,
@@ -161,6 +167,33 @@ class _Costs:
             else:
                 table[:, state] = video + self._backwards[order]
         return table
+
+
+def _drawn(found: Measures) -> list[np.ndarray]:
+    """For each order of fields, what a field costs that is taken for video's.
+
+    Video moves from field to field: those of one picture are as far apart as the later one and the next of the other
+    kind, and those of the other order three times as far. Of one moment, a picture's combs are fine drawing's or
+    compression's, less than those across pictures, which are alike for both orders.
+    """
+    own, tops, bottoms = (
+        _mean_nearby(np.minimum(one, _PLENTY)) for one in (found.own, found.tops_first, found.bottoms_first)
+    )
+    ratio = own / (_mean_nearby(np.minimum(np.minimum(found.tops_first, found.bottoms_first), _PLENTY)) + _NOTHING)
+    faint = np.clip(2 - _highest(found.own, _NEARBY) / _FAINT, 0, 1)
+    weak = np.clip(2 - own / _WEAK, 0, 1)
+    fine = np.maximum(_about(ratio, _VERY_MUCH_LESS, 0.2), faint * _about(ratio, _MUCH_LESS, 0.2))
+    less = _about(ratio, _LESS, 0.25)
+    costs = []
+    for near, far in ((tops, bottoms), (bottoms, tops)):
+        alike = _about(far / (near + _NOTHING), _FARTHER, 0.25)
+        costs.append(np.maximum(fine, weak * np.maximum(less, alike)) * _DRAWN)
+    return costs
+
+
+def _about(values: np.ndarray, most: float, more: float) -> np.ndarray:
+    """1 for values up to `most`, 0 from `more` above it on, between them between."""
+    return np.clip(1 - (values - most) / more, 0, 1)
 
 
 def _alternate(first: np.ndarray, second: np.ndarray) -> np.ndarray:

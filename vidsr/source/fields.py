@@ -114,10 +114,16 @@ def _own(picture: _Picture, before: _Steps | None, after: _Steps) -> float:
 
 
 def _comb(tops: _Picture, bottoms: _Picture) -> Any:
-    """By how many levels two rows of one field lie above the two of the other among them, or below."""
-    return cv2.max(
-        cv2.subtract(tops.darker[0], bottoms.lighter[1]), cv2.subtract(bottoms.darker[1], tops.lighter[0])
-    )  # saturating, so that the wrong way round is 0
+    """By how many levels two rows of one field lie above the two of the other among them, or below.
+
+    Of both fields the upper row may be the uppermost: of what moves up or down, only one of the two ways shows it.
+    """
+    (darker, _), (lighter, _) = tops.darker, tops.lighter
+    (_, dark), (_, light) = bottoms.darker, bottoms.lighter
+    comb = cv2.max(cv2.subtract(darker, light), cv2.subtract(dark, lighter))  # saturating: the wrong way round is 0
+    below = cv2.max(cv2.subtract(darker[1:], light[:-1]), cv2.subtract(dark[:-1], lighter[1:]))
+    comb[:-1] = cv2.max(comb[:-1], below)
+    return comb
 
 
 def _worst(comb: Any) -> float:

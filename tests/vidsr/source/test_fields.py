@@ -3,6 +3,7 @@
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,20 +13,21 @@ from tests.media_fields import (
     FILM,
     NTSC,
     PAL,
+    SIZE,
     picture,
     soft_telecine,
     telecined,
     woven,
     write_fields,
     write_pictures,
-)  # fmt: skip
+)
 from vidsr.choose.fields import look
 from vidsr.frames import TimeRange
 from vidsr.report import Report
 from vidsr.source.decode import decode
 from vidsr.source.fields import measure
 from vidsr.source.probe import probe
-from vidsr.source.weaving import AS_IT_IS, Weaving, pictures
+from vidsr.source.weaving import AS_IT_IS, INTERPOLATED, Weaving, pictures
 
 FRAMES = 40
 
@@ -92,11 +94,11 @@ def test_video_is_deinterlaced_at_its_own_times(tmp_path):
     path = write_fields(tmp_path / "a.mkv", range(60))
     weaving, frames, said = looked(path)
     assert comb(path, decode(path, probe(path).video, None, None, None, Report())) > 1
-    assert comb(path, frames) < 0.2
+    assert comb(path, frames) < 0.4
     assert weaving.pts.tolist() == weaving.source.tolist()
     assert "interlaced, top fields first" in said
     each, twice, _ = looked(path, wanted="bob")
-    assert len(twice) == 60 and comb(path, twice) < 0.2
+    assert len(twice) == 60 and comb(path, twice) < 0.4
     assert each.pts[::2].tolist() == weaving.source.tolist()
     halves = (each.source[1:] + each.source[:-1]) / 2
     assert np.abs(each.pts[1:-1:2] - halves).max() <= 1
@@ -213,14 +215,28 @@ def test_lost_fields_and_an_order_that_changes(tmp_path):
     assert len(set(found) - {None}) >= 54
 
 
-@pytest.mark.parametrize("name", ["sample_edit_list_only_preroll_sync_sample.mp4", "testsrc2_12bit_hdr.mp4"])
+@pytest.mark.parametrize(
+    "name", ["sample_edit_list_only_preroll_sync_sample.mp4", "testsrc2_12bit_hdr.mp4", "sample_vvc.mp4"]
+)
 def test_sharp_progressive_pictures_are_no_video(shared_clips, name):
     assert look(probe(shared_clips / "structure" / name)) == (None, "")
 
 
-def test_video_that_is_told_apart_by_its_times_alone_is_left_alone(tmp_path):
-    path = write_fields(tmp_path / "a.mkv", [number // 2 for number in range(4)])
-    assert looked(path)[0] is None
+@pytest.mark.parametrize("speed", [-3, -2, 2, 3])  # rows a field
+@pytest.mark.parametrize("bottom_first", [False, True])
+def test_what_scrolls_is_video_whichever_way_and_in_either_order(tmp_path, speed, bottom_first):
+    page = cv2.GaussianBlur(np.random.default_rng(1).uniform(16, 235, (400, SIZE[0])), (0, 0), 1.5)
+    page = ((page - page.mean()) * 3 + 125).clip(16, 235).astype(np.uint8)
+    grey = np.full((SIZE[1] // 2, SIZE[0] // 2), 128, np.uint8)
+    pictures = []
+    for field in range(0, 80, 2):
+        one, other = (np.roll(page, -speed * each, 0)[: SIZE[1]] for each in (field, field + 1))
+        luma, lower = (other.copy(), one) if bottom_first else (one.copy(), other)
+        luma[1::2] = lower[1::2]
+        pictures.append((luma, grey, grey))
+    weaving, _, said = looked(write_pictures(tmp_path / "a.mkv", pictures))
+    assert f"interlaced, {'bottom' if bottom_first else 'top'} fields first" in said
+    assert (weaving.how == INTERPOLATED).all()
 
 
 def test_soft_telecine_is_film_already(tmp_path):
@@ -240,7 +256,7 @@ def test_the_order_of_video_changes(tmp_path):
     pictures = woven(range(100)) + woven(range(200, 300), bottom_first=True)
     path = write_pictures(tmp_path / "a.mkv", pictures)
     weaving, frames, said = looked(path)
-    assert comb(path, frames) < 0.2 and len(frames) == len(pictures)
+    assert comb(path, frames) < 0.4 and len(frames) == len(pictures)
     assert "here top fields, there bottom fields" in said
     assert {int(kind) for kind in weaving.field[:48]} == {0} and {int(kind) for kind in weaving.field[52:]} == {3}
 

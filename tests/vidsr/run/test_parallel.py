@@ -16,7 +16,8 @@ import pytest
 from tests.media import write_episode
 from tests.running import Opens, quick
 from vidsr.backends import open_backend
-from vidsr.choose import prepare as jobs
+from vidsr.choose import encoding as jobs
+from vidsr.choose import prepare as decisions
 from vidsr.choose.encoding import choose_jobs
 from vidsr.choose.options import Options
 from vidsr.choose.prepare import prepare
@@ -292,8 +293,8 @@ def test_how_many_at_once(episode, tmp_path, machine, backend, codec, cores, gib
 
 
 def test_auto_knows_what_to_go_on_with(episode, tmp_path, monkeypatch):
-    monkeypatch.setattr(jobs, "choose_backend", lambda name, *_: name or "tensorrt")
-    monkeypatch.setattr(jobs, "fallbacks", lambda name, precision: {"tensorrt": ("cuda", "cpu")}.get(name, ()))
+    monkeypatch.setattr(decisions, "choose_backend", lambda name, *_: name or "tensorrt")
+    monkeypatch.setattr(decisions, "fallbacks", lambda name, precision: {"tensorrt": ("cuda", "cpu")}.get(name, ()))
     wanted = {"model": "fast"}  # nothing is measured for a model that was named
     auto, named = (job_for(episode, tmp_path / "a.mkv", 1, backend=name, **wanted) for name in (None, "cuda"))
     assert (auto.backend.name, auto.backend.instead, auto.batch_size) == ("tensorrt", ("cuda", "cpu"), 4)

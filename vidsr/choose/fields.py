@@ -26,6 +26,7 @@ PLACES, PICTURES = 48, 8
 COMB = 0.3  # of fields.Measures: two such pictures in one place, and all of it is looked at
 MARGIN = 2.0  # seconds beside a part that are looked at with it
 LONG = 1500  # pictures: looking at so many takes some seconds, and is told
+CONVERTED_RATE = 25  # pictures a second: of PAL, for which others' fields were often blended
 HARDER = 2  # times as much video costs where telecine is asked for
 _TOGETHER = 2.0  # seconds: stretches of video that are no further apart are told as one
 _TOLD = 3  # stretches, by their times
@@ -131,6 +132,8 @@ def _told(
             words.append(f"interlaced, {order} first: deinterlaced with bwdif, {how}")
         else:
             words.append(f"{_stretches(info, found, runs)} deinterlaced with bwdif, {order} first, {how}")
+        if round(info.video.rate) == CONVERTED_RATE and share[VIDEO] > 0.5:  # which of it is, measures cannot tell
+            words.append("what a standards converter blended in its fields cannot be undone")
     if share[PLAIN] and not telecined and not share[VIDEO] > 0.99:
         words.append(f"{share[PLAIN]:.0%} progressive, as it is")
     if wanted == "ivtc" and not telecined:

@@ -54,6 +54,12 @@ def comb(path, frames):
     return measure(frames, probe(path).video.format).own.max()
 
 
+@pytest.mark.parametrize(("rate", "said"), [(PAL, True), (NTSC, False)])
+def test_of_pal_it_is_said_that_what_was_blended_stays(tmp_path, rate, said):
+    told = looked(write_fields(tmp_path / "a.mkv", range(2 * FRAMES), rate))[2]
+    assert "deinterlaced with bwdif" in told and ("cannot be undone" in told) is said
+
+
 @pytest.mark.parametrize("bottom_first", [False, True])
 @pytest.mark.parametrize("first", [0, 1])
 def test_telecined_film_gets_its_own_pictures_back_evenly_spaced(tmp_path, bottom_first, first):

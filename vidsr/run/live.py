@@ -4,7 +4,7 @@
                                           ├─► in order of time ─► header made whole ─► pipe
     the source's other packets, copied ───┘
 
-The stages are those of pipeline.py, over the whole span as one segment. Each waits for the one behind it: a player that
+The stages are those of stages.py, over the whole span as one segment. Each waits for the one behind it: a player that
 pauses makes them all wait, and nothing is kept but what lies between them.
 """
 

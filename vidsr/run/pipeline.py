@@ -3,6 +3,9 @@
     plan ─► make_segment for each segment, several at once ─► stitch ─► verify ─► the result gets its name
 
 stages.py has what happens to a segment's frames; segments.py the plan and the journal, by which a stopped run goes on.
+Which pictures the result is of where fields have to be put together, and when they are shown, was found before, too
+(choose/fields.py), and stands in the plan: segments only apply it. Times that restart are mended where packets are read
+(container.py), so that nothing here knows of them.
 For a stream into a pipe (`-o -`) live.py composes the same stages. What runs was decided before, in choose/.
 """
 
